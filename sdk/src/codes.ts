@@ -1,0 +1,250 @@
+// Generated from internal/refusal/codes.json by `go generate ./internal/refusal`; do not edit.
+
+/** What helps after a refusal. */
+export type Retry = "never" | "later" | "resume" | "join";
+
+/** Every reason for which a server refuses something, with what helps and a sentence in both languages. */
+export const codes = {
+	malformed: {
+		retry: "never",
+		en: "The message is not valid JSON of the expected form.",
+		ko: "메시지가 올바른 형식의 JSON이 아닙니다.",
+	},
+	unknown_type: {
+		retry: "never",
+		en: "The server does not know this type of message.",
+		ko: "서버가 모르는 종류의 메시지입니다.",
+	},
+	invalid_field: {
+		retry: "never",
+		en: "A field has a value that is not allowed.",
+		ko: "허용되지 않는 값이 들어 있습니다.",
+	},
+	message_too_big: {
+		retry: "never",
+		en: "The message is larger than 64 KiB.",
+		ko: "메시지가 64KiB보다 큽니다.",
+	},
+	out_of_order: {
+		retry: "resume",
+		en: "A numbered message is missing.",
+		ko: "번호가 빠진 메시지가 있습니다.",
+	},
+	join_first: {
+		retry: "join",
+		en: "The first message must be join or resume.",
+		ko: "첫 메시지는 join 또는 resume이어야 합니다.",
+	},
+	already_joined: {
+		retry: "never",
+		en: "This link has joined a channel already.",
+		ko: "이미 채널에 참가한 연결입니다.",
+	},
+	handshake_timeout: {
+		retry: "later",
+		en: "No join or resume came in time.",
+		ko: "제때 참가 요청이 오지 않았습니다.",
+	},
+	version_unsupported: {
+		retry: "never",
+		en: "The server does not speak this version of the protocol.",
+		ko: "서버가 지원하지 않는 프로토콜 버전입니다.",
+	},
+	credentials_missing: {
+		retry: "never",
+		en: "A token or a key is needed.",
+		ko: "토큰이나 키가 필요합니다.",
+	},
+	token_malformed: {
+		retry: "never",
+		en: "The access token cannot be read.",
+		ko: "접근 토큰을 읽을 수 없습니다.",
+	},
+	token_signature: {
+		retry: "never",
+		en: "The access token's signature is wrong.",
+		ko: "접근 토큰의 서명이 올바르지 않습니다.",
+	},
+	token_expired: {
+		retry: "never",
+		en: "The access token has expired. Get a new one, and check the clock of the machine that made it.",
+		ko: "접근 토큰이 만료되었습니다. 새 토큰을 받고, 토큰을 만든 서버의 시계를 확인하세요.",
+	},
+	token_not_yet_valid: {
+		retry: "later",
+		en: "The access token is not valid yet. Check the clock of the machine that made it.",
+		ko: "접근 토큰이 아직 유효하지 않습니다. 토큰을 만든 서버의 시계를 확인하세요.",
+	},
+	token_foreign: {
+		retry: "never",
+		en: "The access token belongs to a project or secret that this server does not know.",
+		ko: "이 서버가 모르는 프로젝트나 비밀 키의 토큰입니다.",
+	},
+	token_channel: {
+		retry: "never",
+		en: "The access token is for another channel.",
+		ko: "다른 채널의 접근 토큰입니다.",
+	},
+	key_unknown: {
+		retry: "never",
+		en: "The key is not known.",
+		ko: "등록되지 않은 키입니다.",
+	},
+	key_wrong_kind: {
+		retry: "never",
+		en: "A server key must not be used in a browser, nor a browser key on the REST API.",
+		ko: "서버 키는 브라우저에서, 브라우저 키는 REST API에서 쓸 수 없습니다.",
+	},
+	key_development_only: {
+		retry: "never",
+		en: "The sandbox key works in development mode only. Make a project and a key of its own.",
+		ko: "샌드박스 키는 개발 모드에서만 쓸 수 있습니다. 프로젝트와 키를 만들어 주세요.",
+	},
+	key_needs_token: {
+		retry: "never",
+		en: "This project admits peers with an access token only.",
+		ko: "이 프로젝트는 접근 토큰이 있어야 참가할 수 있습니다.",
+	},
+	origin_forbidden: {
+		retry: "never",
+		en: "The page's origin is not on the key's list.",
+		ko: "이 웹 페이지의 주소는 키의 허용 목록에 없습니다.",
+	},
+	address_forbidden: {
+		retry: "never",
+		en: "The address is not on the key's list.",
+		ko: "이 IP 주소는 키의 허용 목록에 없습니다.",
+	},
+	project_off: {
+		retry: "never",
+		en: "The project is switched off.",
+		ko: "프로젝트가 꺼져 있습니다.",
+	},
+	forbidden: {
+		retry: "never",
+		en: "The role or the token does not allow this.",
+		ko: "역할이나 토큰이 허용하지 않는 동작입니다.",
+	},
+	not_found: {
+		retry: "never",
+		en: "There is no such thing here.",
+		ko: "요청한 대상이 없습니다.",
+	},
+	conflict: {
+		retry: "never",
+		en: "It exists already, or has changed meanwhile.",
+		ko: "이미 있거나 그 사이에 바뀌었습니다.",
+	},
+	idempotency_conflict: {
+		retry: "never",
+		en: "The idempotency key was used for another request.",
+		ko: "멱등 키가 다른 요청에 이미 쓰였습니다.",
+	},
+	channel_not_found: {
+		retry: "never",
+		en: "There is no such channel.",
+		ko: "없는 채널입니다.",
+	},
+	channel_full: {
+		retry: "later",
+		en: "The channel is full.",
+		ko: "채널의 정원이 찼습니다.",
+	},
+	channel_locked: {
+		retry: "later",
+		en: "The channel is locked.",
+		ko: "채널이 잠겨 있습니다.",
+	},
+	channel_closed: {
+		retry: "never",
+		en: "The channel was closed.",
+		ko: "채널이 닫혔습니다.",
+	},
+	peer_not_found: {
+		retry: "never",
+		en: "There is no such peer in the channel.",
+		ko: "채널에 없는 상대입니다.",
+	},
+	not_admitted: {
+		retry: "never",
+		en: "The members have not answered yet.",
+		ko: "아직 참가가 승인되지 않았습니다.",
+	},
+	kicked: {
+		retry: "later",
+		en: "A host has removed this peer from the channel.",
+		ko: "진행자가 채널에서 내보냈습니다.",
+	},
+	rejected: {
+		retry: "never",
+		en: "The members have declined.",
+		ko: "상대가 거절했습니다.",
+	},
+	busy: {
+		retry: "later",
+		en: "The members are busy.",
+		ko: "상대가 통화 중입니다.",
+	},
+	ring_timeout: {
+		retry: "later",
+		en: "Nobody answered.",
+		ko: "응답이 없습니다.",
+	},
+	left: {
+		retry: "never",
+		en: "The peer has left.",
+		ko: "채널에서 나왔습니다.",
+	},
+	rate_limited: {
+		retry: "later",
+		en: "Too many requests.",
+		ko: "요청이 너무 많습니다.",
+	},
+	quota_exceeded: {
+		retry: "later",
+		en: "The project's quota is used up.",
+		ko: "프로젝트의 사용 한도를 넘었습니다.",
+	},
+	mailbox_full: {
+		retry: "join",
+		en: "Too many messages were not acknowledged.",
+		ko: "확인되지 않은 메시지가 너무 많이 쌓였습니다.",
+	},
+	slow_client: {
+		retry: "resume",
+		en: "The client reads too slowly.",
+		ko: "메시지를 받는 속도가 너무 느립니다.",
+	},
+	replaced: {
+		retry: "never",
+		en: "A newer link of the same session has taken over.",
+		ko: "같은 세션의 새 연결로 대체되었습니다.",
+	},
+	resume_unknown: {
+		retry: "join",
+		en: "The session is not known (any more).",
+		ko: "더 이상 이어갈 수 없는 세션입니다.",
+	},
+	link_unknown: {
+		retry: "resume",
+		en: "The link is not known (any more).",
+		ko: "더 이상 유효하지 않은 연결입니다.",
+	},
+	server_draining: {
+		retry: "resume",
+		en: "The server is about to stop.",
+		ko: "서버가 곧 종료됩니다.",
+	},
+	storage: {
+		retry: "later",
+		en: "The server cannot write its data. Look at its disk.",
+		ko: "서버가 데이터를 쓸 수 없습니다. 디스크를 확인하세요.",
+	},
+	internal: {
+		retry: "later",
+		en: "Something went wrong in the server. Its log says more.",
+		ko: "서버에 문제가 생겼습니다. 서버 로그를 확인하세요.",
+	},
+} as const satisfies Record<string, { retry: Retry; en: string; ko: string }>;
+
+export type ServerCode = keyof typeof codes;
