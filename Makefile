@@ -1,2 +1,61 @@
-check:
-	go vet ./... && go test ./internal/...
+# make run    set everything up and start a node          make check  the fast inner loop
+# make test   set everything up and run every test        make build  leave the program at bin/madang
+SHELL := /bin/bash
+.DEFAULT_GOAL := build
+export CGO_ENABLED ?= 0
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+# Each fuzz target runs this long in make test.
+FUZZTIME ?= 10s
+
+.PHONY: run build web check check-static test fuzz bench setup clean
+
+run: build
+	bin/madang serve
+
+build: web
+	go build -trimpath -ldflags "-s -w -X github.com/madang-rtc/madang/internal/server.version=$(VERSION)" -o bin/madang ./cmd/madang
+
+# The pages, the SDK and its reference, built into internal/web/dist, from where the program embeds them.
+WEB_SOURCES := $(shell find sdk ui docs -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path 'sdk/api/*' 2>/dev/null)
+web: internal/web/dist/.built
+internal/web/dist/.built: node_modules/.package-lock.json $(WEB_SOURCES)
+	npm run build
+	find internal/web/dist -mindepth 1 -not -name .gitkeep -delete
+	cp -r ui/dist/. internal/web/dist/
+	mkdir -p internal/web/dist/sdk && cp -r sdk/dist/. internal/web/dist/sdk/
+	touch $@
+
+node_modules/.package-lock.json: package-lock.json package.json sdk/package.json ui/package.json
+	@command -v npm >/dev/null || { echo "error: npm is missing; 'make setup' installs it on Debian" >&2; exit 1; }
+	npm ci --no-audit --no-fund
+	touch $@
+
+check: check-static
+	go test -short ./cmd/... ./internal/...
+	npm test
+
+check-static: node_modules/.package-lock.json
+	@test -z "$$(gofmt -l cmd internal test)" || { gofmt -l cmd internal test; echo "error: gofmt the files above" >&2; exit 1; }
+	go vet ./...
+	$(STATICCHECK) ./...
+	npm run check
+
+setup:
+	./scripts/setup
+
+test: setup
+	./scripts/test
+
+fuzz:
+	./scripts/fuzz $(FUZZTIME)
+
+bench: build
+	go test -run '^$$' -bench . -benchmem ./internal/...
+	bin/madang bench signal
+	bin/madang bench relay
+
+clean:
+	rm -rf bin ui/dist sdk/dist sdk/api test/output
+	find internal/web/dist -mindepth 1 -not -name .gitkeep -delete
