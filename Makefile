@@ -18,13 +18,17 @@ build: web
 	go build -trimpath -ldflags "-s -w -X github.com/madang-rtc/madang/internal/server.version=$(VERSION)" -o bin/madang ./cmd/madang
 
 # The pages, the SDK and its reference, built into internal/web/dist, from where the program embeds them.
-WEB_SOURCES := $(shell find sdk ui docs -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path 'sdk/api/*' 2>/dev/null)
+WEB_SOURCES := $(shell find sdk ui docs scripts/docs.* -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path 'sdk/api/*' 2>/dev/null)
 web: internal/web/dist/.built
 internal/web/dist/.built: node_modules/.package-lock.json $(WEB_SOURCES)
 	npm run build
 	find internal/web/dist -mindepth 1 -not -name .gitkeep -delete
 	cp -r ui/dist/. internal/web/dist/
-	mkdir -p internal/web/dist/sdk && cp -r sdk/dist/. internal/web/dist/sdk/
+	mkdir -p internal/web/dist/sdk internal/web/dist/docs/sdk
+	cp -r sdk/dist/. internal/web/dist/sdk/
+	node scripts/docs.mjs internal/web/dist/docs
+	npm run -s reference -w sdk
+	cp -r sdk/api/. internal/web/dist/docs/sdk/
 	touch $@
 
 node_modules/.package-lock.json: package-lock.json package.json sdk/package.json ui/package.json
