@@ -1,0 +1,27 @@
+package portmux
+
+import (
+	"net"
+	"net/http"
+	"strings"
+)
+
+// RedirectToHTTPS answers plain HTTP on a port with TLS: requests that only read are sent on to the same place with https, on the same port; others, which may carry
+// secrets that were just sent in the clear, get 400 and a sentence. host, if not empty, is the name to redirect to; else the one that the client asked for.
+func RedirectToHTTPS(host string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "close")
+		to := r.Host
+		if host != "" {
+			to = host
+			if _, port, err := net.SplitHostPort(r.Host); err == nil && !strings.Contains(host, ":") {
+				to = net.JoinHostPort(host, port)
+			}
+		}
+		if to == "" || r.Method != http.MethodGet && r.Method != http.MethodHead || r.Header.Get("Upgrade") != "" {
+			http.Error(w, "This port speaks HTTPS. Use https:// (or wss://) instead of http:// (or ws://).", http.StatusBadRequest)
+			return
+		}
+		http.Redirect(w, r, "https://"+to+r.URL.RequestURI(), http.StatusPermanentRedirect)
+	})
+}
