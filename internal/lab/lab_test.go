@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"sync"
 	"testing"
 	"time"
 
@@ -76,6 +77,25 @@ func TestNATsBehaveAsTheirNamesSay(t *testing.T) {
 			}
 		})
 	}
+
+	t.Run("tcp443 looks inside", func(t *testing.T) {
+		host := l.Host("https", lab.HostConfig{Kind: lab.TCP443Only})
+		for first, passes := range map[string]bool{"\x16\x03\x01 hello": true, "\x00\x03 allocate": false, "GET / HTTP/1.1\r\n": false} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			conn, err := host.DialContext(ctx, "tcp", listen443.String())
+			cancel()
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = conn.SetDeadline(time.Now().Add(time.Second))
+			got := make([]byte, len(first))
+			_, _ = conn.Write([]byte(first))
+			if _, err := io.ReadFull(conn, got); (err == nil) != passes || passes && string(got) != first {
+				t.Errorf("%q: got %v, want it to pass: %v", first, err, passes)
+			}
+			conn.Close()
+		}
+	})
 
 	t.Run("v6", func(t *testing.T) {
 		host := l.Host("v6", lab.HostConfig{Kind: lab.IPv6Only})
@@ -234,25 +254,29 @@ func serveProbe(t *testing.T, h *lab.Host) [4]netip.AddrPort {
 	return s.Addrs
 }
 
-// serveTCP accepts and closes connections until the test ends, on all addresses.
+// serveTCP echoes until the test ends, on all addresses.
 func serveTCP(t *testing.T, h *lab.Host, port int) netip.AddrPort {
 	t.Helper()
 	ln, err := h.Listen("tcp", fmt.Sprintf("[::]:%d", port))
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var wg sync.WaitGroup
+	wg.Go(func() {
 		for {
 			c, err := ln.Accept()
 			if err != nil {
 				return
 			}
-			c.Close()
+			wg.Go(func() {
+				defer c.Close()
+				// A client that is gone behind a firewall never says so.
+				_ = c.SetDeadline(time.Now().Add(2 * time.Second))
+				_, _ = io.Copy(c, c)
+			})
 		}
-	}()
-	t.Cleanup(func() { ln.Close(); <-done })
+	})
+	t.Cleanup(func() { ln.Close(); wg.Wait() })
 	return netip.AddrPortFrom(h.Addr4, uint16(port))
 }
 

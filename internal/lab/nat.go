@@ -27,7 +27,8 @@ const (
 	DoubleNAT
 	// UDPBlocked: no UDP passes; TCP to any port does.
 	UDPBlocked
-	// TCP443Only: nothing passes but TCP to port 443.
+	// TCP443Only: nothing passes but HTTPS: TCP to port 443 whose first byte is that of a TLS handshake (RFC 8446 §5.1), as firewalls have it
+	// that look into connections.
 	TCP443Only
 	// IPv6Only is a public address of IPv6 and none of IPv4.
 	IPv6Only
@@ -92,7 +93,14 @@ func (k Kind) rules(inside netip.Addr) (string, error) {
 	case UDPBlocked:
 		forward = []string{`meta l4proto udp drop`, outbound, established}
 	case TCP443Only:
-		forward = []string{`iifname "lan" oifname "wan" tcp dport 443 accept`, established}
+		// @ih is the TCP payload; on a segment without one the comparison does not match. A handshake may take several segments: the mark says that
+		// the first one was seen.
+		forward = []string{
+			`iifname "lan" oifname "wan" tcp dport 443 ct mark 0 @ih,0,8 0x16 ct mark set 1 accept`,
+			`iifname "lan" oifname "wan" tcp dport 443 ct mark 0 @ih,0,8 != 0x16 drop`,
+			`iifname "lan" oifname "wan" tcp dport 443 accept`,
+			established,
+		}
 	default:
 		return "", fmt.Errorf("a host of kind %v has no router", k)
 	}
