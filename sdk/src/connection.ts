@@ -1,0 +1,753 @@
+import { Emitter } from "./emitter.js";
+import { type MediaStates, randomName, type SignalData, type Source } from "./wire.js";
+
+// The connection to one peer (docs/protocol.md §6): an RTCPeerConnection, or several one after the other, with perfect negotiation
+// (W3C webrtc-pc §10.7), its repair, and the SDK's own data channel.
+//
+//   new ──► connecting ──► connected ◄──► interrupted
+//               │ ▲             │              │
+//               ▼ │             │              ▼
+//             failed ◄──────────┼───────── (30 s)          closed: from everywhere, by close() or the other side's word
+//
+// `failed` is not the end: attempts go on, with growing pauses, until the peer leaves.
+
+/** How the connection to a peer is doing. */
+export type ConnectionState = "new" | "connecting" | "connected" | "interrupted" | "failed" | "closed";
+
+/** The most that is sent of each medium, in bits per second. */
+export interface BitrateLimits {
+	readonly audio?: number | undefined;
+	readonly video?: number | undefined;
+	readonly screen?: number | undefined;
+}
+
+/** Codec names in order of preference, such as `VP9`. The others stay available behind them. */
+export interface CodecPreferences {
+	readonly audio?: readonly string[] | undefined;
+	readonly video?: readonly string[] | undefined;
+}
+
+/** What a connection needs from the channel. */
+export interface ConnectionHost {
+	readonly iceTransportPolicy: RTCIceTransportPolicy;
+	readonly codecs: CodecPreferences;
+	readonly maxBitrateBps: BitrateLimits;
+	iceServers(): RTCIceServer[];
+	/** Sends to the peer through the server. */
+	signal(data: SignalData): void;
+	/** What is to be sent of a source now. */
+	track(source: Source): MediaStreamTrack | null;
+	/** Whether this peer may send media at all. */
+	maySend(): boolean;
+	/** Whether signals reach the server now. */
+	online(): boolean;
+	/** Asks the server for fresh ICE servers. */
+	refreshIce(): void;
+}
+
+/** What the two SDKs tell each other on the data channel `madang`. */
+interface Hint {
+	beat?: boolean;
+	hidden?: boolean;
+	closing?: boolean;
+	media?: Partial<MediaStates>;
+}
+
+export type ConnectionEvents = {
+	state: [state: ConnectionState];
+	/** The set of received tracks, or the connection itself, has changed. */
+	tracks: [];
+	data: [channel: RTCDataChannel];
+	hint: [media: Partial<MediaStates>];
+	/** Nothing arrives any more: perhaps the network has changed. */
+	stalled: [];
+	/** There is another RTCPeerConnection. */
+	replaced: [];
+};
+
+/** Interval of the beats on the data channel. */
+const beatMs = 500;
+/** Without a beat for so long, and without other packets, the path is taken for broken. Hidden pages beat once a second at best. */
+const silenceMs = 1_100;
+const silenceHiddenMs = 3_500;
+/** ICE says "disconnected" for short disturbances too; a restart follows when it lasts. */
+const disconnectedMs = 2_000;
+/** How long a repair may take before the next one begins: the first, and then longer. */
+const repairMs = [3_000, 4_000, 6_000, 10_000, 15_000, 30_000];
+/** The polite side leaves the restart to the other for so long, so that the two do not collide. */
+const politeMs = 1_200;
+/** After so many repairs by ICE restart the whole connection is made anew. */
+const restartsBeforeRenewal = 2;
+/** After so long without a connection it is called failed. */
+const failedMs = 30_000;
+/** The first candidate goes at once; those that follow within this time share a message. */
+const candidateMs = 25;
+/** A peer that announces an offer but sends none within this time is asked. */
+const offerMs = 10_000;
+
+/** One RTCPeerConnection and what belongs to it alone. */
+class Attempt {
+	readonly pc: RTCPeerConnection;
+	readonly id: string;
+	/** The SDK's own data channel. */
+	hints: RTCDataChannel | null = null;
+	/** What we send on, by source. */
+	readonly sending = new Map<Source, RTCRtpTransceiver>();
+	/** What the other side sends on, by source. */
+	readonly receiving = new Map<Source, RTCRtpTransceiver>();
+	/** Everything that concerns descriptions happens one after the other. */
+	queue: Promise<void> = Promise.resolve();
+	/** Both sides have agreed at least once. */
+	agreed = false;
+	ignoring = false;
+	/** Our candidates wait until the description they belong to has been sent. */
+	describing = false;
+	candidates: RTCIceCandidateInit[] = [];
+	candidateTimer: ReturnType<typeof setTimeout> | undefined;
+	everConnected = false;
+	readonly startedAtMs = performance.now();
+
+	constructor(id: string, pc: RTCPeerConnection) {
+		this.id = id;
+		this.pc = pc;
+	}
+
+	close(): void {
+		clearTimeout(this.candidateTimer);
+		const { pc } = this;
+		pc.onnegotiationneeded = null;
+		pc.onicecandidate = null;
+		pc.onconnectionstatechange = null;
+		pc.oniceconnectionstatechange = null;
+		pc.ondatachannel = null;
+		pc.ontrack = null;
+		pc.close();
+	}
+}
+
+export class Connection extends Emitter<ConnectionEvents> {
+	/** The server names one side of each pair polite: it gives way when both offer at once. */
+	polite: boolean;
+	readonly #host: ConnectionHost;
+	#attempt: Attempt | null = null;
+	#state: ConnectionState = "new";
+	#closed = false;
+
+	// Repair.
+	#repairs = 0;
+	#brokenAtMs: number | null = null;
+	#repairTimer: ReturnType<typeof setTimeout> | undefined;
+	#disconnectedTimer: ReturnType<typeof setTimeout> | undefined;
+	#politeTimer: ReturnType<typeof setTimeout> | undefined;
+	#offerTimer: ReturnType<typeof setTimeout> | undefined;
+
+	// Beats.
+	#beatTimer: ReturnType<typeof setInterval> | undefined;
+	#heardAtMs: number | null = null; // null: this peer does not beat
+	#peerHidden = false;
+	#silent = false; // nothing arrived when we looked, whatever ICE says
+	#silentBytes = 0;
+	#checking = false;
+	#media: Partial<MediaStates> | null = null;
+
+	constructor(host: ConnectionHost, polite: boolean) {
+		super();
+		this.#host = host;
+		this.polite = polite;
+	}
+
+	get state(): ConnectionState {
+		return this.#state;
+	}
+
+	get pc(): RTCPeerConnection | null {
+		return this.#attempt?.pc ?? null;
+	}
+
+	/** What is received now. */
+	received(): Map<Source, MediaStreamTrack> {
+		const tracks = new Map<Source, MediaStreamTrack>();
+		for (const [source, transceiver] of this.#attempt?.receiving ?? []) {
+			const direction = transceiver.currentDirection;
+			if (direction === "sendrecv" || direction === "recvonly") tracks.set(source, transceiver.receiver.track);
+		}
+		return tracks;
+	}
+
+	/** Which source a media section carries, by `mid`, in each direction. */
+	mids(): { sent: Map<string, Source>; received: Map<string, Source> } {
+		const named = (map: ReadonlyMap<Source, RTCRtpTransceiver> = new Map()) =>
+			new Map([...map].filter(([, t]) => t.mid !== null).map(([source, t]) => [t.mid as string, source]));
+		return { sent: named(this.#attempt?.sending), received: named(this.#attempt?.receiving) };
+	}
+
+	// ---- beginning and end
+
+	/** Makes the first offer. */
+	start(): void {
+		if (this.#closed || this.#attempt) return;
+		this.#renew();
+	}
+
+	/** Waits for the other side's first offer. */
+	expect(): void {
+		if (this.#closed || this.#attempt) return;
+		this.#setState("connecting");
+		clearTimeout(this.#offerTimer);
+		this.#offerTimer = setTimeout(() => {
+			if (!this.#attempt && !this.#closed) this.#renew();
+		}, offerMs);
+	}
+
+	/** Closes for good. */
+	close(): void {
+		if (this.#closed) return;
+		this.#closed = true;
+		this.#say({ closing: true });
+		this.#clearTimers();
+		this.#attempt?.close();
+		this.#attempt = null;
+		this.#setState("closed");
+		this.emit("tracks");
+	}
+
+	/** Opens a data channel on the present RTCPeerConnection. */
+	createDataChannel(label: string, options: RTCDataChannelInit): RTCDataChannel | null {
+		return this.#attempt?.pc.createDataChannel(label, options) ?? null;
+	}
+
+	#clearTimers(): void {
+		clearTimeout(this.#repairTimer);
+		clearTimeout(this.#disconnectedTimer);
+		clearTimeout(this.#politeTimer);
+		clearTimeout(this.#offerTimer);
+		clearInterval(this.#beatTimer);
+		this.#repairTimer = this.#disconnectedTimer = this.#politeTimer = this.#offerTimer = this.#beatTimer = undefined;
+	}
+
+	#setState(state: ConnectionState): void {
+		if (this.#state === state) return;
+		this.#state = state;
+		this.emit("state", state);
+	}
+
+	// ---- one RTCPeerConnection
+
+	#open(id: string): Attempt {
+		clearTimeout(this.#offerTimer);
+		this.#attempt?.close();
+		this.#heardAtMs = null;
+		this.#silent = false;
+		const pc = new RTCPeerConnection({
+			iceServers: this.#host.iceServers(),
+			iceTransportPolicy: this.#host.iceTransportPolicy,
+			bundlePolicy: "max-bundle",
+		});
+		const attempt = new Attempt(id, pc);
+		this.#attempt = attempt;
+		const current = () => this.#attempt === attempt;
+		pc.onnegotiationneeded = () => current() && this.#offer(attempt);
+		pc.onicecandidate = ({ candidate }) => current() && this.#candidate(attempt, candidate);
+		pc.onconnectionstatechange = () => current() && this.#observe(attempt);
+		pc.oniceconnectionstatechange = () => current() && this.#observe(attempt);
+		pc.ondatachannel = ({ channel }) => current() && this.emit("data", channel);
+		this.#brokenAtMs ??= performance.now();
+		if (this.#state === "new" || this.#state === "failed") this.#setState("connecting");
+		this.#planRepair();
+		this.emit("replaced");
+		return attempt;
+	}
+
+	/** Starts a new RTCPeerConnection with an offer of ours. */
+	#renew(): void {
+		const attempt = this.#open(randomName(9));
+		this.#openHints(attempt);
+		this.#arrange(attempt);
+		this.#attach(attempt);
+	}
+
+	/** The channel for the SDK's own use: negotiated, id 0, so that it also makes data channels part of the first offer. */
+	#openHints(attempt: Attempt): void {
+		if (attempt.hints) return;
+		const hints = attempt.pc.createDataChannel("madang", { negotiated: true, id: 0 });
+		attempt.hints = hints;
+		hints.onopen = () => {
+			if (this.#attempt !== attempt) return;
+			this.#beat();
+			if (this.#media) this.#say({ media: this.#media });
+		};
+		hints.onmessage = ({ data }) => this.#attempt === attempt && typeof data === "string" && this.#hear(data);
+	}
+
+	/** Puts microphone and camera, both ways, into the first offer: later they come and go without negotiation. */
+	#arrange(attempt: Attempt): void {
+		const direction: RTCRtpTransceiverDirection = this.#host.maySend() ? "sendrecv" : "recvonly";
+		const stream = new MediaStream();
+		for (const source of ["microphone", "camera"] as const) {
+			if (attempt.sending.has(source)) continue;
+			const kind = source === "microphone" ? "audio" : "video";
+			const transceiver = attempt.pc.addTransceiver(kind, { direction, streams: [stream] });
+			attempt.sending.set(source, transceiver);
+			attempt.receiving.set(source, transceiver);
+			this.#preferCodecs(transceiver, kind);
+		}
+	}
+
+	/** Reorders, and never drops: Firefox leaves feedback lines of dropped codecs in its offer, which Chromium refuses. */
+	#preferCodecs(transceiver: RTCRtpTransceiver, kind: "audio" | "video"): void {
+		const wanted = this.#host.codecs[kind]?.map((name) => `${kind}/${name}`.toLowerCase());
+		const codecs = RTCRtpReceiver.getCapabilities?.(kind)?.codecs;
+		if (!wanted?.length || !codecs || !transceiver.setCodecPreferences) return;
+		const rank = (codec: { mimeType: string }) => {
+			const index = wanted.indexOf(codec.mimeType.toLowerCase());
+			return index < 0 ? wanted.length : index;
+		};
+		try {
+			transceiver.setCodecPreferences([...codecs].sort((a, b) => rank(a) - rank(b)));
+		} catch {
+			// A preference that the browser does not take is none.
+		}
+	}
+
+	// ---- what is sent
+
+	/** The local tracks, or the right to send, have changed. */
+	sync(): void {
+		const attempt = this.#attempt;
+		if (attempt) this.#attach(attempt);
+	}
+
+	#attach(attempt: Attempt): void {
+		const { pc } = attempt;
+		const maySend = this.#host.maySend();
+		for (const source of ["microphone", "camera"] as const) {
+			const transceiver = attempt.sending.get(source);
+			if (!transceiver) continue;
+			const direction = maySend ? "sendrecv" : "recvonly";
+			// Setting it again would be without effect; setting another one negotiates.
+			if (transceiver.direction !== direction && transceiver.direction !== "stopped") transceiver.direction = direction;
+			this.#replaceTrack(attempt, transceiver, maySend ? this.#host.track(source) : null);
+		}
+		for (const source of ["screen", "screen-audio"] as const) {
+			const track = maySend ? this.#host.track(source) : null;
+			let transceiver = attempt.sending.get(source);
+			if (!transceiver) {
+				// Before the first agreement it would have to be guessed which side's offer stands.
+				if (!track || !attempt.agreed) continue;
+				transceiver = pc.addTransceiver(track, { direction: "sendonly", streams: [new MediaStream([track])] });
+				attempt.sending.set(source, transceiver);
+				this.#preferCodecs(transceiver, track.kind as "audio" | "video");
+				continue;
+			}
+			const direction = track ? "sendonly" : "inactive";
+			if (transceiver.direction !== direction && transceiver.direction !== "stopped") transceiver.direction = direction;
+			this.#replaceTrack(attempt, transceiver, track);
+		}
+	}
+
+	#replaceTrack(attempt: Attempt, { sender }: RTCRtpTransceiver, track: MediaStreamTrack | null): void {
+		if (sender.track === track) return;
+		sender.replaceTrack(track).catch(() => {
+			// The browser wants a negotiation for this track (other codec needs), or the connection has closed meanwhile.
+			if (this.#attempt === attempt && attempt.pc.signalingState === "stable") this.#offer(attempt);
+		});
+	}
+
+	#limitBitrates(attempt: Attempt): void {
+		for (const [source, { sender }] of attempt.sending) {
+			const { audio, video, screen } = this.#host.maxBitrateBps;
+			const maxBitrate = source === "screen" ? screen : source === "camera" ? video : audio;
+			const parameters = sender.getParameters();
+			const encoding = parameters.encodings?.[0];
+			if (!encoding || encoding.maxBitrate === maxBitrate) continue;
+			if (maxBitrate === undefined) delete encoding.maxBitrate;
+			else encoding.maxBitrate = maxBitrate;
+			sender.setParameters(parameters).catch(() => {}); // closed, or negotiated anew meanwhile: it comes again then
+		}
+	}
+
+	/** The limits have changed. */
+	limit(): void {
+		if (this.#attempt?.agreed) this.#limitBitrates(this.#attempt);
+	}
+
+	// ---- negotiation
+
+	/** Runs `work` after everything before it; nothing runs for a connection that was replaced. */
+	#enqueue(attempt: Attempt, work: () => Promise<void>): void {
+		attempt.queue = attempt.queue.then(async () => {
+			if (this.#attempt !== attempt) return;
+			try {
+				await work();
+			} catch {
+				if (this.#attempt !== attempt) return;
+				// The two sides' ideas of the connection do not fit together any more.
+				this.#mend();
+			}
+		});
+	}
+
+	#offer(attempt: Attempt): void {
+		this.#enqueue(attempt, async () => {
+			// The browser asks again as soon as it is stable.
+			if (attempt.pc.signalingState !== "stable") return;
+			attempt.describing = true;
+			await attempt.pc.setLocalDescription();
+			this.#describe(attempt);
+		});
+	}
+
+	/** Sends the local description, and the candidates that came before it. */
+	#describe(attempt: Attempt): void {
+		const description = attempt.pc.localDescription;
+		if (this.#attempt !== attempt || !description) return;
+		const sources: Record<string, string> = {};
+		for (const [source, { mid }] of [...attempt.receiving, ...attempt.sending]) if (mid !== null) sources[mid] = source;
+		this.#host.signal({ pc: attempt.id, description: { type: description.type, sdp: description.sdp }, sources });
+		attempt.describing = false;
+		this.#sendCandidates(attempt);
+	}
+
+	#candidate(attempt: Attempt, candidate: RTCIceCandidate | null): void {
+		attempt.candidates.push(candidate ? candidate.toJSON() : { candidate: "", sdpMid: "0" });
+		if (attempt.describing || attempt.candidateTimer !== undefined) return;
+		this.#sendCandidates(attempt);
+		attempt.candidateTimer = setTimeout(() => {
+			attempt.candidateTimer = undefined;
+			if (!attempt.describing) this.#sendCandidates(attempt);
+		}, candidateMs);
+	}
+
+	#sendCandidates(attempt: Attempt): void {
+		if (attempt.candidates.length === 0 || this.#attempt !== attempt) return;
+		this.#host.signal({ pc: attempt.id, candidates: attempt.candidates });
+		attempt.candidates = [];
+	}
+
+	/** Takes a signal of the other side. */
+	receive(data: SignalData): void {
+		if (this.#closed || typeof data?.pc !== "string") return;
+		let attempt = this.#attempt;
+		const { description } = data;
+		if (attempt?.id !== data.pc) {
+			if (description?.type !== "offer") return; // about a connection that is no more
+			// Both have made a first offer: the impolite side's stands.
+			if (attempt && !attempt.agreed && !this.polite && attempt.pc.signalingState === "have-local-offer") return;
+			attempt = this.#open(data.pc);
+		}
+		const present = attempt as Attempt;
+		if (data.close) {
+			// Over until somebody begins anew; the peer stays.
+			this.#clearTimers();
+			present.close();
+			this.#attempt = null;
+			this.#setState("closed");
+			this.emit("tracks");
+			return;
+		}
+		if (description && (description.type === "offer" || description.type === "answer")) {
+			this.#enqueue(present, () => this.#describeRemote(present, description, data.sources));
+		}
+		if (data.candidates) {
+			for (const candidate of data.candidates) this.#enqueue(present, () => this.#addCandidate(present, candidate));
+		}
+		if (data.restart) this.#restart(present);
+	}
+
+	async #describeRemote(
+		attempt: Attempt,
+		description: RTCSessionDescriptionInit,
+		sources: Record<string, string> | undefined,
+	): Promise<void> {
+		const { pc } = attempt;
+		if (description.type === "answer") {
+			// An answer to an offer that was given up, or the same answer again.
+			if (pc.signalingState !== "have-local-offer") return;
+			await pc.setRemoteDescription(description);
+		} else {
+			attempt.ignoring = !this.polite && pc.signalingState !== "stable";
+			if (attempt.ignoring) return;
+			await pc.setRemoteDescription(description); // rolls back an offer of ours
+			if (this.#attempt !== attempt) return;
+			this.#adopt(attempt, sources);
+			this.#openHints(attempt);
+			this.#attach(attempt);
+			attempt.describing = true;
+			await pc.setLocalDescription();
+			this.#describe(attempt);
+		}
+		if (this.#attempt !== attempt) return;
+		if (description.type === "answer") this.#adopt(attempt, sources);
+		attempt.agreed = true;
+		this.#limitBitrates(attempt);
+		this.#attach(attempt); // a screen that has waited for the first agreement
+		this.emit("tracks");
+	}
+
+	/** Finds out what each media section of the other side carries. */
+	#adopt(attempt: Attempt, sources: Record<string, string> | undefined): void {
+		const own = new Set([...attempt.sending].filter(([source]) => source.startsWith("screen")).map(([, t]) => t));
+		const seen = { audio: 0, video: 0 };
+		for (const transceiver of attempt.pc.getTransceivers()) {
+			if (transceiver.mid === null || own.has(transceiver)) continue;
+			const kind = transceiver.receiver.track.kind as "audio" | "video";
+			const order = kind === "audio" ? (["microphone", "screen-audio"] as const) : (["camera", "screen"] as const);
+			const named = sources?.[transceiver.mid];
+			// Clients that do not name their sources: the first of each kind is microphone or camera.
+			const source = order.find((name) => name === named) ?? (sources ? undefined : order[seen[kind]]);
+			seen[kind]++;
+			if (!source) continue;
+			attempt.receiving.set(source, transceiver);
+			if ((source === "microphone" || source === "camera") && attempt.sending.get(source) !== transceiver) {
+				attempt.sending.set(source, transceiver);
+				this.#preferCodecs(transceiver, kind);
+			}
+		}
+	}
+
+	async #addCandidate(attempt: Attempt, candidate: RTCIceCandidateInit): Promise<void> {
+		if (!attempt.pc.remoteDescription) return;
+		try {
+			await attempt.pc.addIceCandidate(candidate);
+		} catch {
+			// Of an offer that we ignored, of former ICE credentials, or of a kind that this browser does not know: other candidates are there.
+		}
+	}
+
+	// ---- repair
+
+	/** The present state of the RTCPeerConnection, made ours. */
+	#observe(attempt: Attempt): void {
+		const { connectionState, iceConnectionState } = attempt.pc;
+		if (connectionState === "connected") {
+			clearTimeout(this.#disconnectedTimer);
+			this.#disconnectedTimer = undefined;
+			attempt.everConnected = true;
+			if (!this.#silent) this.#mended();
+			this.#beatTimer ??= setInterval(() => this.#beat(), beatMs);
+		} else if (connectionState === "failed" || iceConnectionState === "failed") {
+			this.#broken();
+			this.#mend();
+		} else if (connectionState === "disconnected" || iceConnectionState === "disconnected") {
+			this.#broken();
+			this.#disconnectedTimer ??= setTimeout(() => {
+				this.#disconnectedTimer = undefined;
+				if (this.#attempt === attempt && attempt.pc.connectionState !== "connected") this.#mend();
+			}, disconnectedMs);
+			this.emit("stalled");
+		}
+	}
+
+	#mended(): void {
+		this.#repairs = 0;
+		this.#brokenAtMs = null;
+		clearTimeout(this.#repairTimer);
+		clearTimeout(this.#politeTimer);
+		this.#repairTimer = this.#politeTimer = undefined;
+		this.#setState("connected");
+	}
+
+	#broken(): void {
+		this.#brokenAtMs ??= performance.now();
+		if (this.#state === "connected") this.#setState("interrupted");
+	}
+
+	/** If it is not well by then, the next repair follows. */
+	#planRepair(): void {
+		clearTimeout(this.#repairTimer);
+		// A first connection may have to wait for a permission prompt nowhere, but for slow relays: it gets more time.
+		const waitMs = this.#attempt?.everConnected
+			? (repairMs[Math.min(this.#repairs, repairMs.length - 1)] as number)
+			: Math.max(8_000, repairMs[Math.min(this.#repairs, repairMs.length - 1)] as number);
+		this.#repairTimer = setTimeout(() => {
+			this.#repairTimer = undefined;
+			if (this.#state === "connected" || this.#closed) return;
+			if (this.#brokenAtMs !== null && performance.now() - this.#brokenAtMs >= failedMs) this.#setState("failed");
+			// Without the server nothing can be agreed; what is pending then suffices.
+			if (this.#host.online()) this.#mend();
+			else this.#planRepair();
+		}, waitMs);
+	}
+
+	/** Repairs, unless a repair is under way and has time left: first by ICE restarts, then with a new RTCPeerConnection. */
+	#mend(): void {
+		const attempt = this.#attempt;
+		if (this.#closed || !attempt) return;
+		if (this.#repairTimer !== undefined && this.#repairs > 0) return;
+		if (!attempt.everConnected && this.#repairTimer !== undefined && attempt.pc.connectionState !== "failed") return;
+		this.#repairs++;
+		this.#planRepair();
+		if (this.#repairs > 1) this.#host.refreshIce();
+		const renew = !attempt.agreed || this.#repairs > restartsBeforeRenewal || attempt.pc.signalingState === "closed";
+		const repair = () => {
+			if (this.#attempt !== attempt || this.#closed) return;
+			if (renew) this.#renew();
+			else this.#restartNow(attempt);
+		};
+		if (this.polite && attempt.agreed) {
+			this.#host.signal({ pc: attempt.id, restart: true });
+			clearTimeout(this.#politeTimer);
+			this.#politeTimer = setTimeout(() => {
+				this.#politeTimer = undefined;
+				if (this.#state !== "connected") repair();
+			}, politeMs);
+		} else {
+			repair();
+		}
+	}
+
+	/** The other side asks for a restart. */
+	#restart(attempt: Attempt): void {
+		if (this.#closed) return;
+		this.#broken();
+		if (attempt.pc.connectionState === "failed" && this.#repairs >= restartsBeforeRenewal) this.#renew();
+		else this.#restartNow(attempt);
+	}
+
+	#restartNow(attempt: Attempt): void {
+		if (attempt.pc.signalingState === "closed") return;
+		this.#applyIceServers(attempt.pc);
+		attempt.pc.restartIce();
+		// Where an offer is pending already, its answer comes first, or never: then the connection is made anew.
+	}
+
+	/** Asks for an ICE restart now, whatever the state. */
+	restartIce(): void {
+		const attempt = this.#attempt;
+		if (this.#closed) return;
+		if (attempt) this.#restartNow(attempt);
+		else this.#renew();
+	}
+
+	/** There are fresh ICE servers; they count from the next gathering on. */
+	updateIceServers(): void {
+		if (this.#attempt) this.#applyIceServers(this.#attempt.pc);
+	}
+
+	#applyIceServers(pc: RTCPeerConnection): void {
+		try {
+			const former = pc.getConfiguration();
+			pc.setConfiguration({ ...former, iceServers: this.#host.iceServers() });
+		} catch {
+			// A browser that cannot change them keeps the former ones, which may still do.
+		}
+	}
+
+	/**
+	 * The server has forgotten us, and offers and answers may be lost: says the pending offer again, and repairs what is broken.
+	 */
+	resend(): void {
+		const attempt = this.#attempt;
+		if (!attempt) return;
+		if (attempt.pc.signalingState === "have-local-offer") this.#describe(attempt);
+		this.wake();
+	}
+
+	/** Signals reach the server again, or the network may have changed: looks whether the path still works. */
+	wake(): void {
+		const attempt = this.#attempt;
+		if (!attempt || this.#closed) return;
+		if (this.#state === "connected") void this.#check(attempt, 700);
+		else if (this.#state === "interrupted" || this.#state === "failed") this.#mend();
+	}
+
+	// ---- beats
+
+	/** Tells the other side's SDK without delay what also goes through the server. */
+	tell(media: MediaStates): void {
+		this.#media = media;
+		this.#say({ media });
+	}
+
+	#say(hint: Hint): void {
+		const hints = this.#attempt?.hints;
+		if (hints?.readyState !== "open" || hints.bufferedAmount > 65_536) return;
+		try {
+			hints.send(JSON.stringify(hint));
+		} catch {
+			// Closing.
+		}
+	}
+
+	#beat(): void {
+		const attempt = this.#attempt;
+		if (!attempt) return;
+		this.#say({ beat: true, hidden: typeof document !== "undefined" && document.visibilityState === "hidden" });
+		if (this.#silent) {
+			if (attempt.pc.connectionState === "connected") void this.#listen(attempt);
+			return;
+		}
+		if (this.#heardAtMs === null) return;
+		const limitMs = this.#peerHidden ? silenceHiddenMs : silenceMs;
+		if (performance.now() - this.#heardAtMs > limitMs) void this.#check(attempt, 300);
+	}
+
+	#hear(text: string): void {
+		this.#heardAtMs = performance.now();
+		let hint: Hint;
+		try {
+			hint = JSON.parse(text) as Hint;
+		} catch {
+			return;
+		}
+		if (typeof hint !== "object" || hint === null) return;
+		if (typeof hint.hidden === "boolean") this.#peerHidden = hint.hidden;
+		if (typeof hint.media === "object" && hint.media !== null) this.emit("hint", hint.media);
+		this.#heard();
+		if (hint.closing) {
+			// The peer goes; its farewell through the server follows. No repair meanwhile.
+			this.#clearTimers();
+			this.#setState("interrupted");
+			this.#planRepair();
+		}
+	}
+
+	/** Something has arrived after all, or again. */
+	#heard(): void {
+		if (!this.#silent) return;
+		this.#silent = false;
+		if (this.#attempt?.pc.connectionState === "connected") this.#mended();
+	}
+
+	async #listen(attempt: Attempt): Promise<void> {
+		try {
+			const bytes = await receivedBytes(attempt.pc);
+			if (this.#attempt === attempt && bytes > this.#silentBytes) this.#heard();
+		} catch {
+			// Closed meanwhile.
+		}
+	}
+
+	/** Looks whether anything at all arrives within `forMs`, and repairs if not. */
+	async #check(attempt: Attempt, forMs: number): Promise<void> {
+		if (this.#checking) return;
+		this.#checking = true;
+		try {
+			const before = await receivedBytes(attempt.pc);
+			const heardAtMs = this.#heardAtMs;
+			this.#say({ beat: true });
+			await new Promise((resolve) => setTimeout(resolve, forMs));
+			const after = await receivedBytes(attempt.pc);
+			if (this.#attempt !== attempt || this.#closed || this.#state !== "connected") return;
+			if (after > before || this.#heardAtMs !== heardAtMs) return;
+			this.#silent = true;
+			this.#silentBytes = after;
+			this.#broken();
+			this.emit("stalled");
+			this.#mend();
+		} catch {
+			// Closed meanwhile.
+		} finally {
+			this.#checking = false;
+		}
+	}
+}
+
+/** Everything that has arrived on the selected path, in bytes. */
+async function receivedBytes(pc: RTCPeerConnection): Promise<number> {
+	let bytes = 0;
+	for (const report of (await pc.getStats()).values()) {
+		if (report.type === "candidate-pair") bytes += (report.bytesReceived ?? 0) + (report.responsesReceived ?? 0);
+	}
+	return bytes;
+}
