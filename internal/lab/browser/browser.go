@@ -174,13 +174,20 @@ func (b *Browser) NewPage(ctx context.Context, url string) (*Page, error) {
 }
 
 // Open is NewPage for tests: it fails the test on an error, and at the test's end if the page had a problem (see Problems), and then says
-// what the page wrote on its console.
+// what the page wrote on its console. The page is closed at the test's end.
 func (b *Browser) Open(t testing.TB, url string) *Page {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	p, err := b.NewPage(ctx, url)
 	if p != nil {
+		t.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			if err := p.Close(ctx); err != nil {
+				t.Logf("close the page: %v", err) // its browser may have been closed
+			}
+		})
 		t.Cleanup(func() {
 			for _, problem := range p.Problems() {
 				t.Errorf("%s page %s: %s", b.Engine, url, problem)

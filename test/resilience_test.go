@@ -1,0 +1,250 @@
+//go:build linux
+
+package test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/madang-rtc/madang/internal/lab"
+	"github.com/madang-rtc/madang/internal/lab/browser"
+	"github.com/madang-rtc/madang/internal/lab/linkem"
+)
+
+// longestGap is the longest time without a frame that counts as "media never stops": frames come each 33 ms, and the machine may be busy.
+const longestGap = 1500 * time.Millisecond
+
+// TestServerKilledInMidCall: the server dies as in a power cut, and comes back with nothing but its disk. Media, which does not go through
+// it, does not notice; the session is made again by itself, and with it everything else.
+func TestServerKilledInMidCall(t *testing.T) {
+	node := serve(t, lab.NodeConfig{})
+	site := blankPages(t, nil, nil)
+	chromium := browser.Start(t, browser.Chromium, browser.Options{})
+	firefox := browser.Start(t, browser.Firefox, browser.Options{})
+	a := newMember(t, chromium, site, node.HTTP, "Mina")
+	b := newMember(t, firefox, site, node.HTTP, "Jun")
+	both := []*member{a, b}
+	channel := channelName(t)
+	for _, m := range both {
+		m.join(channel, nil)
+		m.Ignore(`ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|can’t establish a connection|was interrupted|NetworkError|Failed to fetch|WebSocket`)
+	}
+	for _, m := range both {
+		m.awaitMedia(2)
+	}
+	chat(a, "before", b)
+	for _, m := range both {
+		m.do(patience, "await lab.watch(); lab.changes.length = 0; lab.id = lab.channel.me.id;", nil)
+	}
+
+	node.Kill()
+	for _, m := range both {
+		m.await(patience, `lab.channel.state === "reconnecting"`)
+		m.awaitMore()
+	}
+	if err := node.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range both {
+		m.await(patience, `lab.channel.state === "joined" && lab.channel.peers.size === 1`)
+	}
+	chat(a, "after", b)
+	chat(b, "after too", a)
+	for _, m := range both {
+		m.awaitMore()
+		var gapMS float64
+		m.do(patience, "return lab.unwatch()", &gapMS)
+		if gap := time.Duration(gapMS) * time.Millisecond; gap > longestGap {
+			t.Errorf("%s: no new frame for %v", m.name, gap)
+		}
+		var state struct {
+			Changes, Left []any
+			Open          int
+			SameID        bool
+		}
+		m.do(patience, `return { Changes: lab.changes, Left: lab.left, SameID: lab.id === lab.channel.me.id,
+			Open: lab.connections.filter((c) => c.connectionState === "connected").length }`, &state)
+		if len(state.Changes) != 0 || len(state.Left) != 0 || state.Open != 1 || !state.SameID {
+			t.Errorf("%s: got connection changes %v, departures %v, %d connections, same id %v; want nothing but the one connection and the same id",
+				m.name, state.Changes, state.Left, state.Open, state.SameID)
+		}
+	}
+}
+
+// TestServerUnreachable: for half a minute no packet reaches the server. The call goes on, nobody is thought to have left, and what was
+// said in the meantime arrives afterwards, once.
+func TestServerUnreachable(t *testing.T) {
+	outage := 30 * time.Second
+	if testing.Short() {
+		outage = 5 * time.Second
+	}
+	n := newNetwork(t)
+	hosts := []*lab.Host{n.Host("a", lab.HostConfig{Kind: lab.FullCone}), n.Host("b", lab.HostConfig{Kind: lab.Open})}
+	var both []*member
+	channel := channelName(t)
+	for i, name := range []string{"Mina", "Jun"} {
+		m := n.member(t, n.browser(t, browser.Chromium, hosts[i]), hosts[i], name)
+		m.Ignore("ERR_|WebSocket|Failed to fetch")
+		m.join(channel, nil)
+		both = append(both, m)
+	}
+	a, b := both[0], both[1]
+	for _, m := range both {
+		m.awaitMedia(2)
+		m.do(patience, "await lab.watch(); lab.changes.length = 0; lab.id = lab.channel.me.id;", nil)
+	}
+
+	unblock := n.block(t)
+	end := time.Now().Add(outage)
+	a.do(patience, `window.said = Promise.all(["one", "two", "three"].map((text) => lab.channel.sendChat(text)))`, nil)
+	for time.Now().Before(end) { // the outage itself is what is tested
+		for _, m := range both {
+			m.awaitMore()
+		}
+	}
+	unblock()
+
+	a.do(patience, "await window.said", nil)
+	b.await(patience, `lab.chats.map((c) => c.text).join() === "one,two,three"`)
+	chat(b, "and back", a)
+	for _, m := range both {
+		m.await(patience, `lab.channel.state === "joined"`)
+		var gapMS float64
+		m.do(patience, "return lab.unwatch()", &gapMS)
+		if gap := time.Duration(gapMS) * time.Millisecond; gap > longestGap {
+			t.Errorf("%s: no new frame for %v", m.name, gap)
+		}
+		var state struct {
+			Changes, Left []any
+			SameID        bool
+		}
+		m.do(patience, `return { Changes: lab.changes, Left: lab.left, SameID: lab.id === lab.channel.me.id }`, &state)
+		if len(state.Changes) != 0 || len(state.Left) != 0 || !state.SameID {
+			t.Errorf("%s: got connection changes %v, departures %v, same id %v; want none, none, the same", m.name, state.Changes, state.Left, state.SameID)
+		}
+	}
+}
+
+// TestAddressChange: a host gets another address in mid-call, as when a phone leaves the Wi-Fi. Media is back in less than three seconds.
+func TestAddressChange(t *testing.T) {
+	const bar = 3 * time.Second
+	for _, kind := range []lab.Kind{lab.Open, lab.PortRestricted} {
+		t.Run(kind.String(), func(t *testing.T) {
+			n := newNetwork(t)
+			moving := n.Host("moving", lab.HostConfig{Kind: kind})
+			staying := n.Host("staying", lab.HostConfig{Kind: lab.PortRestricted})
+			a := n.member(t, n.browser(t, browser.Chromium, moving), moving, "Mina")
+			b := n.member(t, n.browser(t, browser.Chromium, staying), staying, "Jun")
+			a.Ignore("ERR_|WebSocket|Failed to fetch")
+			both := []*member{a, b}
+			channel := channelName(t)
+			for _, m := range both {
+				m.join(channel, nil)
+			}
+			for _, m := range both {
+				m.awaitMedia(2)
+				m.do(patience, "await lab.watch()", nil)
+			}
+			if err := moving.Move(); err != nil {
+				t.Fatal(err)
+			}
+			moved := time.Now()
+			for _, m := range both {
+				// Frames were in flight: a gap must be seen, or the move had no effect; then media must be back.
+				m.await(patience, "lab.gap() > 300")
+			}
+			for _, m := range both {
+				m.awaitMore()
+			}
+			t.Logf("all is back %v after the move", time.Since(moved).Round(time.Millisecond))
+			chat(a, "moved", b)
+			for _, m := range both {
+				var gapMS float64
+				m.do(patience, "return lab.unwatch()", &gapMS)
+				gap := time.Duration(gapMS) * time.Millisecond
+				t.Logf("%s: no new frame for %v", m.name, gap)
+				if gap >= bar {
+					t.Errorf("%s: media was back after %v, want less than %v", m.name, gap, bar)
+				}
+				m.await(patience, "lab.left.length === 0")
+			}
+		})
+	}
+}
+
+// TestWebSocketBlocked: a proxy on the way knows nothing of WebSocket. The same call works over SSE and POST.
+func TestWebSocketBlocked(t *testing.T) {
+	node := serve(t, lab.NodeConfig{})
+	target, err := url.Parse(node.HTTP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refused, streams atomic.Int64
+	forward := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target); r.SetXForwarded() }, FlushInterval: -1}
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") != "" {
+			refused.Add(1)
+			http.Error(w, "no upgrades here", http.StatusBadRequest)
+			return
+		}
+		if strings.Contains(r.Header.Get("Accept"), "text/event-stream") {
+			streams.Add(1)
+		}
+		forward.ServeHTTP(w, r)
+	}))
+	t.Cleanup(proxy.Close)
+	site := blankPages(t, nil, nil)
+	a := newMember(t, browser.Start(t, browser.Chromium, browser.Options{}), site, proxy.URL, "Mina")
+	b := newMember(t, browser.Start(t, browser.Firefox, browser.Options{}), site, node.HTTP, "Jun")
+	a.Ignore("WebSocket")
+	channel := channelName(t)
+	// The other one has a WebSocket: both are peers of one channel.
+	b.join(channel, nil)
+	a.join(channel, nil)
+	for _, m := range []*member{a, b} {
+		m.awaitMedia(2)
+	}
+	chat(a, "over POST", b)
+	chat(b, "over SSE", a)
+	if refused.Load() == 0 || streams.Load() == 0 {
+		t.Errorf("%d upgrades were refused and %d event streams opened, want both", refused.Load(), streams.Load())
+	}
+	// The proxy loses its connections: the session goes on.
+	proxy.CloseClientConnections()
+	chat(a, "again over POST", b)
+	chat(b, "again over SSE", a)
+	b.await(patience, "lab.left.length === 0")
+	a.Ignore("ERR_|Failed to fetch")
+}
+
+// TestCallOverABadLink: 5 % of packets are lost in bursts, with 60 ms each way. The call is made and goes on.
+func TestCallOverABadLink(t *testing.T) {
+	n := newNetwork(t)
+	far := n.Host("far", lab.HostConfig{Kind: lab.PortRestricted,
+		Link: &linkem.Config{Delay: 60 * time.Millisecond, Jitter: 10 * time.Millisecond, Loss: 0.05, MeanBurst: 3, RateBps: 4_000_000, Seed: 1}})
+	near := n.Host("near", lab.HostConfig{Kind: lab.Open})
+	a := n.member(t, n.browser(t, browser.Chromium, far), far, "Mina")
+	b := n.member(t, n.browser(t, browser.Chromium, near), near, "Jun")
+	channel := channelName(t)
+	for _, m := range []*member{a, b} {
+		m.join(channel, nil)
+	}
+	for range 3 {
+		for _, m := range []*member{a, b} {
+			m.awaitMedia(2)
+		}
+	}
+	chat(a, "lossy", b)
+	lost, _ := far.Link.Counters()
+	if lost.Lost == 0 {
+		t.Error("the link lost nothing")
+	}
+	// The SDK says what is wrong in its own words.
+	b.await(patience, `lab.peer("Mina").stats().then((s) => s.rttMs > 100)`)
+}
