@@ -29,6 +29,7 @@ const (
 	Forbidden           Code = "forbidden"            // The role or the token does not allow this.
 	NotFound            Code = "not_found"            // There is no such thing here.
 	Conflict            Code = "conflict"             // It exists already, or has changed meanwhile.
+	MethodNotAllowed    Code = "method_not_allowed"   // This address does not take this method.
 	IdempotencyConflict Code = "idempotency_conflict" // The idempotency key was used for another request.
 	ChannelNotFound     Code = "channel_not_found"    // There is no such channel.
 	ChannelFull         Code = "channel_full"         // The channel is full.
@@ -49,6 +50,7 @@ const (
 	ResumeUnknown       Code = "resume_unknown"       // The session is not known (any more).
 	LinkUnknown         Code = "link_unknown"         // The link is not known (any more).
 	ServerDraining      Code = "server_draining"      // The server is about to stop.
+	NotRunning          Code = "not_running"          // No server is running on this data directory.
 	Storage             Code = "storage"              // The server cannot write its data. Look at its disk.
 	Internal            Code = "internal"             // Something went wrong in the server. Its log says more.
 )

@@ -135,6 +135,11 @@ export const codes = {
 		en: "It exists already, or has changed meanwhile.",
 		ko: "이미 있거나 그 사이에 바뀌었습니다.",
 	},
+	method_not_allowed: {
+		retry: "never",
+		en: "This address does not take this method.",
+		ko: "이 주소에서 쓸 수 없는 메서드입니다.",
+	},
 	idempotency_conflict: {
 		retry: "never",
 		en: "The idempotency key was used for another request.",
@@ -234,6 +239,11 @@ export const codes = {
 		retry: "resume",
 		en: "The server is about to stop.",
 		ko: "서버가 곧 종료됩니다.",
+	},
+	not_running: {
+		retry: "later",
+		en: "No server is running on this data directory.",
+		ko: "이 데이터 디렉터리에서 실행 중인 서버가 없습니다.",
 	},
 	storage: {
 		retry: "later",
