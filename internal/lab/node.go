@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -204,4 +205,33 @@ func (f *firstLine) Write(p []byte) (int, error) {
 		f.line <- bytes.TrimSpace(line)
 	}
 	return len(p), nil
+}
+
+// RunNode starts a node that is expected to end by itself, and returns its exit code and all that it wrote. The test fails if it becomes ready.
+func RunNode(t testing.TB, config NodeConfig) (exitCode int, output string) {
+	t.Helper()
+	if config.Listen == "" {
+		config.Listen = "127.0.0.1:0"
+	}
+	if config.UDP == "" {
+		config.UDP = "127.0.0.1:0"
+	}
+	if config.Data == "" {
+		config.Data = t.TempDir()
+	}
+	n := &Node{Data: config.Data, config: config, log: &Tail{}}
+	err := n.Start(t.Context())
+	var ended *ExitError
+	if err == nil {
+		n.Kill()
+		t.Fatalf("the node became ready: %s", n.Ready)
+	}
+	if !errors.As(err, &ended) {
+		t.Fatal(err)
+	}
+	var exit *exec.ExitError
+	if !errors.As(ended.Err, &exit) {
+		return 0, ended.Log
+	}
+	return exit.ExitCode(), ended.Log
 }

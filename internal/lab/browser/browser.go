@@ -93,6 +93,8 @@ type page interface {
 	click(ctx context.Context, x, y float64) error
 	typeText(ctx context.Context, text string) error
 	screenshot(ctx context.Context) ([]byte, error)
+	// preload runs a script in each document from now on, before the page's own.
+	preload(ctx context.Context, script string) error
 	close(ctx context.Context) error
 }
 
@@ -379,6 +381,14 @@ func (p *Page) Type(ctx context.Context, selector, text string) error {
 	}
 	if err := p.page.typeText(ctx, text); err != nil {
 		return fmt.Errorf("type into %s: %w", selector, err)
+	}
+	return nil
+}
+
+// Preload runs a script in every document that the page opens from now on, before any of the document's own.
+func (p *Page) Preload(ctx context.Context, script string) error {
+	if err := p.page.preload(ctx, script); err != nil {
+		return fmt.Errorf("preload: %w", err)
 	}
 	return nil
 }

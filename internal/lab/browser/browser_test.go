@@ -179,6 +179,9 @@ func TestInputProblemsAndScreenshot(t *testing.T) {
 			if got := p.Problems(); len(got) != 0 {
 				t.Errorf("got problems %q, want none", got)
 			}
+			if err := p.Preload(ctx, "window.early = document.title;"); err != nil {
+				t.Error(err)
+			}
 			// A wait survives that the page is left, and ends with its context.
 			waited := make(chan error, 1)
 			go func() { waited <- p.WaitFor(ctx, `document.title === "call"`) }()
@@ -187,6 +190,10 @@ func TestInputProblemsAndScreenshot(t *testing.T) {
 			}
 			if err := <-waited; err != nil {
 				t.Error(err)
+			}
+			var early any
+			if err := p.Eval(ctx, "return window.early", &early); err != nil || early != "" {
+				t.Errorf("got %v, %v, want the title before the document was read", early, err)
 			}
 			short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 			defer cancel()

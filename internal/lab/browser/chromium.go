@@ -312,6 +312,10 @@ func (p *cdpPage) screenshot(ctx context.Context) ([]byte, error) {
 	return result.Data, err
 }
 
+func (p *cdpPage) preload(ctx context.Context, script string) error {
+	return p.call(ctx, "Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": script}, nil)
+}
+
 func (p *cdpPage) close(ctx context.Context) error {
 	p.d.mu.Lock()
 	delete(p.d.pages, p.session)

@@ -316,6 +316,12 @@ func (p *bidiPage) screenshot(ctx context.Context) ([]byte, error) {
 	return result.Data, err
 }
 
+func (p *bidiPage) preload(ctx context.Context, script string) error {
+	return p.d.rpc.call(ctx, "", "script.addPreloadScript", map[string]any{
+		"functionDeclaration": "() => {" + script + "\n}", "contexts": []string{p.id},
+	}, nil)
+}
+
 func (p *bidiPage) close(ctx context.Context) error {
 	p.d.mu.Lock()
 	delete(p.d.pages, p.id)
