@@ -201,3 +201,47 @@ func TestChromiumThroughEveryNAT(t *testing.T) {
 	})
 	t.Logf("Chromium: path as the row sees it, and milliseconds from join to the first message\n%s", &results)
 }
+
+// pionHasNoPath are the pairs for which pion's agent gathers no usable candidates. They are in the table, so that we notice when it learns.
+func pionHasNoPath(a, b lab.Kind) bool { return false }
+
+// TestGoPeersThroughEveryNAT makes the whole table with Go peers, which connect as a device or a server would.
+func TestGoPeersThroughEveryNAT(t *testing.T) {
+	n := newNetwork(t)
+	first, second := twoOfEach(n)
+	var results table
+	t.Run("pairs", func(t *testing.T) {
+		for _, pair := range pairs() {
+			t.Run(pair[0].String()+"-"+pair[1].String(), func(t *testing.T) {
+				t.Parallel()
+				hosts := [2]*lab.Host{first[pair[0]], second[pair[1]]}
+				var reports [2]func() goPeerReport
+				for i, h := range hosts {
+					reports[i] = startGoPeer(t, h, n.certificate.CertFile, goPeerOrders{URL: n.site(h), Channel: channelName(t), Name: []string{"Mina", "Jun"}[i]})
+				}
+				var cell []string
+				for i, report := range reports {
+					r := report()
+					if pionHasNoPath(pair[0], pair[1]) {
+						if r.Error == "" {
+							t.Errorf("pion has learned to connect %v to %v: path %v", pair[0], pair[1], r.Path)
+						}
+						cell = append(cell, "none 0")
+						continue
+					}
+					if r.Error != "" {
+						t.Errorf("%v to %v: %s", pair[i], pair[1-i], r.Error)
+						cell = append(cell, "failed 0")
+						continue
+					}
+					if complaint := r.Path.check(pair[i], pair[1-i]); complaint != "" {
+						t.Errorf("%v to %v: got the path %v, %s", pair[i], pair[1-i], r.Path, complaint)
+					}
+					cell = append(cell, fmt.Sprintf("%v %d", r.Path, r.MS))
+				}
+				results.set(pair[0], pair[1], "%s", cell[0])
+			})
+		}
+	})
+	t.Logf("Go peers: path as the row sees it, and milliseconds from the start of its process to the first message\n%s", &results)
+}
