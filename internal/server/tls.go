@@ -36,10 +36,9 @@ type certificates struct {
 	tls *tls.Config
 	// redirect answers certificate challenges on port 80 and sends everything else to HTTPS; nil without a domain.
 	redirect http.Handler
-	// manage gets and renews certificates until ctx ends; nil if there is nothing to do.
-	manage func(ctx context.Context) error
-	stop   func()
-	kind   string // for the log: "acme", "file", "self-signed"
+	// run gets and renews certificates until ctx ends; nil without a domain.
+	run  func(ctx context.Context) error
+	kind string // "acme", "file", "self-signed"
 }
 
 func newCertificates(c *config.Config, log *slog.Logger) (*certificates, error) {
@@ -132,8 +131,14 @@ func acmeCertificates(c *config.Config, log *slog.Logger) (*certificates, error)
 		kind:     "acme",
 		tls:      config,
 		redirect: issuer.HTTPChallengeHandler(http.HandlerFunc(redirectToHTTPS)),
-		manage:   func(ctx context.Context) error { return magic.ManageAsync(ctx, []string{c.Domain}) },
-		stop:     cache.Stop,
+		run: func(ctx context.Context) error {
+			defer cache.Stop()
+			if err := magic.ManageAsync(ctx, []string{c.Domain}); err != nil {
+				return err
+			}
+			<-ctx.Done()
+			return nil
+		},
 	}, nil
 }
 

@@ -159,7 +159,7 @@ func (h *Handler) Register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /{$}", h.page("index.html"))
 	mux.HandleFunc("GET /c/{channel}", h.page("call.html"))
 	mux.HandleFunc("GET /v1/node", h.serveNode)
-	mux.HandleFunc("GET /", h.serveFile)
+	mux.HandleFunc("/", h.serveFile) // without a method: a pattern such as /v1/ would conflict
 }
 
 func (h *Handler) page(name string) http.HandlerFunc {
@@ -174,6 +174,11 @@ func (h *Handler) page(name string) http.HandlerFunc {
 }
 
 func (h *Handler) serveFile(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "Only GET is possible here.", http.StatusMethodNotAllowed)
+		return
+	}
 	name := r.URL.Path
 	f := h.files[name]
 	if f == nil && strings.HasSuffix(name, "/") {

@@ -1,0 +1,118 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/madang-rtc/madang/internal/channel"
+	"github.com/madang-rtc/madang/internal/portmux"
+	"github.com/madang-rtc/madang/internal/signalserver"
+)
+
+// registerOperations adds what operators and their machines ask for.
+func (s *Server) registerOperations(routes *http.ServeMux, registry *prometheus.Registry, trusted []netip.Prefix) {
+	answer := func(w http.ResponseWriter, status int, text string) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(status)
+		w.Write([]byte(text + "\n"))
+	}
+	// healthz: the process answers. readyz: it takes new work.
+	routes.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok") })
+	routes.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+		defer cancel()
+		switch err := s.database.Probe(ctx); {
+		case s.draining.Load():
+			answer(w, http.StatusServiceUnavailable, "draining")
+		case err != nil:
+			s.log.Error("readyz: the database does not take writes", "err", err)
+			answer(w, http.StatusServiceUnavailable, "the database does not take writes")
+		default:
+			answer(w, http.StatusOK, "ready")
+		}
+	})
+	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	address := clientAddress(trusted)
+	routes.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		// Numbers of projects are nobody else's business. A proxy on this machine that is not trusted hides who asks.
+		if !address(r).IsLoopback() || (len(trusted) == 0 && r.Header.Get("X-Forwarded-For") != "") {
+			answer(w, http.StatusForbidden, "Metrics are for this machine alone: scrape them over loopback.")
+			return
+		}
+		metrics.ServeHTTP(w, r)
+	})
+}
+
+func registerProcess(registry *prometheus.Registry) {
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+}
+
+func buildInfo() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "madang_build_info", Help: "Always 1; the label says which version runs.", ConstLabels: prometheus.Labels{"version": Version()},
+	}, func() float64 { return 1 })
+}
+
+// counts shows the counters of parts that know no Prometheus.
+type counts struct {
+	channels *channel.Service
+	signals  *signalserver.Server
+	port     *portmux.Mux
+}
+
+var (
+	descChannels   = prometheus.NewDesc("madang_channels", "Channels with an owner.", []string{"project"}, nil)
+	descPeers      = prometheus.NewDesc("madang_peers", "Members of channels.", []string{"project"}, nil)
+	descPending    = prometheus.NewDesc("madang_pending_peers", "Peers that ring or wait to be admitted.", []string{"project"}, nil)
+	descJoined     = prometheus.NewDesc("madang_joins_total", "Joins that made or took over a membership.", nil, nil)
+	descResumed    = prometheus.NewDesc("madang_resumes_total", "Sessions that went on over a new link.", nil, nil)
+	descMessages   = prometheus.NewDesc("madang_messages_total", "Numbered messages from clients and applications.", nil, nil)
+	descDelivered  = prometheus.NewDesc("madang_events_total", "Numbered events to clients.", nil, nil)
+	descEnded      = prometheus.NewDesc("madang_sessions_ended_total", "Sessions that the server ended.", []string{"reason"}, nil)
+	descLinks      = prometheus.NewDesc("madang_links_total", "Links of clients, by what became of them.", []string{"outcome"}, nil)
+	descUndecided  = prometheus.NewDesc("madang_undecided_connections", "TCP connections that have not said yet what they are.", nil, nil)
+	descEvicted    = prometheus.NewDesc("madang_evicted_connections_total", "TCP connections closed because too many had said nothing.", nil, nil)
+	allDescription = []*prometheus.Desc{descChannels, descPeers, descPending, descJoined, descResumed, descMessages, descDelivered, descEnded, descLinks, descUndecided, descEvicted}
+)
+
+func (c counts) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range allDescription {
+		ch <- d
+	}
+}
+
+func (c counts) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v int, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
+	}
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	channels, links, port := c.channels.Stats(), c.signals.Stats(), c.port.Stats()
+	for id, p := range channels.Projects {
+		gauge(descChannels, p.Channels, id)
+		gauge(descPeers, p.Peers, id)
+		gauge(descPending, p.Pending, id)
+	}
+	counter(descJoined, channels.Joined)
+	counter(descResumed, channels.Resumed)
+	counter(descMessages, channels.Messages)
+	counter(descDelivered, channels.Delivered)
+	counter(descEnded, channels.Overflowed, "mailbox_full")
+	counter(descEnded, channels.Lost, "lost")
+	counter(descEnded, channels.Kicked, "kicked")
+	counter(descLinks, links.Accepted, "accepted")
+	counter(descLinks, links.Refused, "refused")
+	counter(descLinks, links.TimedOut, "timed_out")
+	counter(descLinks, links.Slow, "slow")
+	counter(descLinks, links.Limited, "limited")
+	gauge(descUndecided, port.Undecided)
+	counter(descEvicted, port.Evicted)
+}

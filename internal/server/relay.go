@@ -1,0 +1,191 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/madang-rtc/madang/internal/project"
+	"github.com/madang-rtc/madang/internal/refusal"
+	"github.com/madang-rtc/madang/internal/relay"
+	"github.com/madang-rtc/madang/internal/signal"
+)
+
+// credentialLifetime is how long new TURN allocations can be made with one credential. Clients get fresh ones in time; running allocations go on.
+const credentialLifetime = time.Hour
+
+// external are the addresses under which clients and their peers reach this node.
+type external struct{ v4, v6 netip.Addr }
+
+// findExternal takes what the operator says, then the address that the UDP socket is bound to, then the one that the machine would use to go outside, and
+// loopback on a machine without a network.
+func findExternal(bound netip.Addr, configured []netip.Addr) external {
+	var e external
+	set := func(a netip.Addr) {
+		if a = a.Unmap(); a.Is4() {
+			e.v4 = a
+		} else if a.IsValid() {
+			e.v6 = a
+		}
+	}
+	if !bound.IsUnspecified() {
+		set(bound)
+	} else {
+		// Connecting a UDP socket sends nothing. The addresses are reserved for documentation (RFC 5737, RFC 3849).
+		set(sourceAddress("udp4", "192.0.2.1:9"))
+		set(sourceAddress("udp6", "[2001:db8::1]:9"))
+		if !e.v4.IsValid() && !e.v6.IsValid() {
+			set(netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+		}
+	}
+	for _, a := range configured {
+		set(a)
+	}
+	return e
+}
+
+func sourceAddress(network, target string) netip.Addr {
+	c, err := net.Dial(network, target)
+	if err != nil {
+		return netip.Addr{}
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr()
+}
+
+// endpoints are the places that clients are told. With a domain its DNS knows both families; otherwise each has its own literal, since
+// a client may have one family only. TURN over TLS is offered where browsers will accept the certificate.
+func (e external) endpoints(c *Config, tcpPort, udpPort uint16) []relay.Endpoint {
+	endpoint := relay.Endpoint{UDPPort: udpPort, TCPPort: tcpPort}
+	if c.Domain != "" || c.TLSCert != "" {
+		endpoint.TLSPort = tcpPort
+	}
+	if c.Domain != "" {
+		endpoint.Host = c.Domain
+		return []relay.Endpoint{endpoint}
+	}
+	var all []relay.Endpoint
+	for _, a := range []netip.Addr{e.v4, e.v6} {
+		if a.IsValid() {
+			endpoint.Host = a.String()
+			all = append(all, endpoint)
+		}
+	}
+	return all
+}
+
+// iceMinter hands out ICE servers and TURN credentials.
+type iceMinter struct {
+	relay     *relay.Server
+	endpoints []relay.Endpoint
+}
+
+// servers is signalserver's Config.ICE.
+func (m iceMinter) servers(projectID, peer string) (signal.ICE, error) {
+	var stun, turn []string
+	for _, e := range m.endpoints {
+		s, t := e.URLs()
+		stun, turn = append(stun, s...), append(turn, t...)
+	}
+	credentials := m.relay.Mint(projectID, peer, credentialLifetime)
+	return signal.ICE{
+		Servers: []signal.ICEServer{
+			{URLs: stun},
+			{URLs: turn, Username: credentials.Username, Credential: credentials.Credential},
+		},
+		ExpiresAtMs: credentials.ExpiresAt.UnixMilli(),
+	}, nil
+}
+
+// MintTURN is what the REST API asks.
+func (m iceMinter) MintTURN(projectID, name string, lifetime time.Duration) (username, credential string, uris []string, expires time.Time, err error) {
+	for _, e := range m.endpoints {
+		stun, turn := e.URLs()
+		uris = append(append(uris, stun...), turn...)
+	}
+	c := m.relay.Mint(projectID, name, lifetime)
+	return c.Username, c.Credential, uris, c.ExpiresAt, nil
+}
+
+// permits tells the relay, which must not wait for a database, whether a project may go on relaying. A project that it has not met yet may: its credentials are
+// fresh from a join or the REST API, which have looked.
+type permits struct {
+	projects *project.Service
+	log      *slog.Logger
+
+	mu    sync.Mutex
+	known map[string]error // project → why not; nil: it may
+}
+
+func newPermits(projects *project.Service, log *slog.Logger) *permits {
+	return &permits{projects: projects, log: log, known: map[string]error{}}
+}
+
+// permit is relay's Config.Permit.
+func (p *permits) permit(projectID, _ string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	why, met := p.known[projectID]
+	if !met {
+		p.known[projectID] = nil
+	}
+	return why
+}
+
+// count is relay's Config.OnUsage.
+func (p *permits) count(usage []relay.Usage) {
+	for _, u := range usage {
+		p.projects.Count(u.Project, project.RelayBytes, int64(u.UpBytes+u.DownBytes))
+	}
+}
+
+// run looks each second at the projects that relay.
+func (p *permits) run(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		p.mu.Lock()
+		ids := make([]string, 0, len(p.known))
+		for id := range p.known {
+			ids = append(ids, id)
+		}
+		p.mu.Unlock()
+		for _, id := range ids {
+			why := p.look(ctx, id)
+			if ctx.Err() != nil {
+				return nil
+			}
+			p.mu.Lock()
+			p.known[id] = why
+			p.mu.Unlock()
+		}
+	}
+}
+
+func (p *permits) look(ctx context.Context, id string) error {
+	pr, err := p.projects.Get(ctx, id)
+	switch {
+	case errors.Is(err, refusal.New(refusal.NotFound)):
+		return refusal.New(refusal.ProjectOff)
+	case err != nil:
+		p.log.Warn("cannot look whether a project may relay; it may", "project", id, "err", err)
+		return nil
+	case !pr.On:
+		return refusal.New(refusal.ProjectOff)
+	}
+	err = p.projects.CheckQuota(ctx, id, project.RelayBytes)
+	if err != nil && !errors.Is(err, refusal.New(refusal.QuotaExceeded)) {
+		p.log.Warn("cannot look at a project's quota; it may relay", "project", id, "err", err)
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,320 @@
+// Package server composes a node: it builds the parts, runs them, and stops them in reverse order. It is the only place where all of them are in sight;
+// what they want of each other is adapted here.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/madang-rtc/madang/internal/auth"
+	"github.com/madang-rtc/madang/internal/channel"
+	"github.com/madang-rtc/madang/internal/config"
+	"github.com/madang-rtc/madang/internal/portmux"
+	"github.com/madang-rtc/madang/internal/project"
+	"github.com/madang-rtc/madang/internal/relay"
+	"github.com/madang-rtc/madang/internal/signalserver"
+	"github.com/madang-rtc/madang/internal/store"
+	"github.com/madang-rtc/madang/internal/web"
+)
+
+// Config of a Server.
+type Config struct {
+	config.Config
+	Log *slog.Logger // default: none
+}
+
+// A Server is one node. Two of them may live in one process, with data folders of their own.
+type Server struct {
+	cfg      Config
+	log      *slog.Logger
+	ready    Ready
+	draining atomic.Bool
+	parts    []part    // in the order of their start, which is the reverse of that of their stop
+	undo     []func()  // what New has acquired, for a start that fails half-way, and after Run
+	database *store.DB // of readyz
+}
+
+// New checks the configuration, opens the data and binds all ports. Nothing is served before Run. An error says what to change.
+func New(c Config) (s *Server, err error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	s = &Server{cfg: c, log: c.Log}
+	defer func() {
+		if err != nil {
+			s.cleanUp()
+		}
+	}()
+	if err := s.build(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// build makes the parts, ground first.
+func (s *Server) build() error {
+	c, ctx := &s.cfg, context.Background()
+
+	lock, err := store.LockServer(c.Data)
+	if err != nil {
+		return err
+	}
+	s.onCleanUp(func() { lock.Unlock() })
+	s.database, err = store.Open(ctx, store.Config{Dir: c.Data, Log: s.log})
+	if err != nil {
+		return err
+	}
+	s.onCleanUp(func() { s.database.Close() })
+	projects, err := project.New(ctx, project.Config{DB: s.database, Log: s.log})
+	if err != nil {
+		return err
+	}
+	channels, err := channel.New(channel.Config{ResumeWindow: c.ResumeWindow, Logger: s.log})
+	if err != nil {
+		return err
+	}
+	certificates, err := newCertificates(&c.Config, s.log)
+	if err != nil {
+		return err
+	}
+
+	// The one TCP port and the one UDP port.
+	listener, err := listenTCP(ctx, "listen", c.ListenAddress())
+	if err != nil {
+		return err
+	}
+	s.onCleanUp(func() { listener.Close() })
+	mux, err := portmux.New(portmux.Config{Listener: listener, TLS: certificates.tls, Logger: s.log})
+	if err != nil {
+		return err
+	}
+	sockets, err := relay.ListenUDP(ctx, c.UDP, 1)
+	if err != nil {
+		return listenError("udp", c.UDP, err)
+	}
+	for _, socket := range sockets {
+		s.onCleanUp(func() { socket.Close() })
+	}
+	tcp, udp := addrPort(listener.Addr()), addrPort(sockets[0].LocalAddr())
+	external := findExternal(udp.Addr(), c.ExternalIP)
+	if !c.Development() && len(c.ExternalIP) == 0 && external.v4.IsPrivate() {
+		s.log.Warn("this machine seems to stand behind an address translation: set external-ip to its public address, or TURN cannot relay", "address", external.v4)
+	}
+
+	permits := newPermits(projects, s.log)
+	relays, err := relay.New(relay.Config{
+		Secret: projects.NodeSecret(), UDP: sockets, TCP: []net.Listener{mux.TURN()},
+		ExternalIPv4: external.v4, ExternalIPv6: external.v6,
+		MinPort: c.RelayPorts.Min, MaxPort: c.RelayPorts.Max, AllowNetworks: c.RelayAllow,
+		Permit: permits.permit, OnUsage: permits.count, Logger: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	s.onCleanUp(func() { relays.Close() })
+
+	publicURL := s.publicURL(tcp)
+	authorizer, err := auth.New(auth.Config{Directory: projects.Directory(), Development: c.Development(), PublicOrigins: publicOrigins(c, publicURL)})
+	if err != nil {
+		return err
+	}
+	address := clientAddress(c.TrustedProxies)
+	ice := iceMinter{relay: relays, endpoints: external.endpoints(c, tcp.Port(), udp.Port())}
+	signals, err := signalserver.New(signalserver.Config{
+		Channels: channels, Authorize: authorizer.Join, ICE: ice.servers, ClientAddress: address,
+		DrainTimeout: c.DrainTimeout / 2, Logger: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	pages, err := web.New(web.Config{Log: s.log, Node: web.Node{
+		Key: projects.HomeKey(), Origin: c.PublicURL, Development: c.Development(), UDP: int(udp.Port()), Version: Version(),
+	}})
+	if err != nil {
+		return err
+	}
+
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(relays, counts{channels, signals, mux}, buildInfo())
+	registerProcess(registry)
+
+	routes := http.NewServeMux()
+	routes.Handle("/v1/signal", signals)
+	pages.Register(routes)
+	s.registerOperations(routes, registry, c.TrustedProxies)
+
+	plain := http.Handler(routes)
+	if certificates.kind != "self-signed" {
+		plain = portmux.RedirectToHTTPS(c.Domain)
+	}
+	s.ready = Ready{
+		HTTP: "http://" + reachable(tcp), HTTPS: "https://" + reachable(tcp), UDP: reachable(udp), Public: publicURL,
+		Network: []string{}, Key: projects.HomeKey(), Data: c.Data, Version: Version(), SelfSigned: certificates.kind == "self-signed",
+	}
+	if c.Development() && c.PublicURL == "" {
+		s.ready.Network = networkURLs(tcp)
+	}
+
+	s.parts = []part{
+		{"projects", projects.Run},
+		{"channels", channels.Run},
+		{"permits", permits.run},
+		{"relay", relays.Run},
+		{"http", s.serveHTTP(mux.HTTP(), plain)},
+		{"https", s.serveHTTP(mux.HTTPS(), routes)},
+		{"signaling", signals.Run},
+		{"port", mux.Run},
+	}
+	if certificates.redirect != nil {
+		port80, err := listenTCP(ctx, "listen-http", c.ListenHTTP)
+		if err != nil {
+			return err
+		}
+		s.onCleanUp(func() { port80.Close() })
+		s.parts = append(s.parts, part{"redirect", s.serveHTTP(port80, certificates.redirect)}, part{"certificates", certificates.run})
+	}
+	return nil
+}
+
+// Run serves until ctx ends, calls up once when all is up, and returns when all has stopped. An error of any part stops the node.
+func (s *Server) Run(ctx context.Context, up func(Ready)) error {
+	defer s.cleanUp()
+	return run(ctx, s.parts, s.log, func() { up(s.ready) }, func() { s.draining.Store(true) })
+}
+
+func (s *Server) onCleanUp(f func()) { s.undo = append(s.undo, f) }
+
+func (s *Server) cleanUp() {
+	for len(s.undo) > 0 {
+		last := len(s.undo) - 1
+		s.undo[last]()
+		s.undo = s.undo[:last]
+	}
+}
+
+// publicURL is what others are given: what the operator says, or the domain, or a link that works on this machine.
+func (s *Server) publicURL(tcp netip.AddrPort) string {
+	switch {
+	case s.cfg.PublicURL != "":
+		u, _ := url.Parse(s.cfg.PublicURL) // Validate has read it
+		return u.Scheme + "://" + u.Host
+	case s.cfg.Domain != "" && tcp.Port() == 443:
+		return "https://" + s.cfg.Domain
+	case s.cfg.Domain != "":
+		return fmt.Sprintf("https://%s:%d", s.cfg.Domain, tcp.Port())
+	case s.cfg.TLSCert != "":
+		return "https://" + reachable(tcp)
+	case tcp.Addr().IsUnspecified():
+		return fmt.Sprintf("http://localhost:%d", tcp.Port())
+	default:
+		return "http://" + reachable(tcp)
+	}
+}
+
+// publicOrigins are the origins of the node's own pages. In development these are reached by many names.
+func publicOrigins(c *Config, publicURL string) []string {
+	if c.Development() && c.PublicURL == "" {
+		return []string{"*"}
+	}
+	return []string{publicURL}
+}
+
+// serveHTTP returns a part that serves h on l. When it is stopped, requests in hand have DrainTimeout to finish.
+func (s *Server) serveHTTP(l net.Listener, h http.Handler) func(context.Context) error {
+	return func(ctx context.Context) error {
+		server := &http.Server{
+			Handler:           h,
+			ReadHeaderTimeout: 10 * time.Second,
+			IdleTimeout:       2 * time.Minute,
+			MaxHeaderBytes:    32 << 10,
+			ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		}
+		served := make(chan error, 1)
+		go func() { served <- server.Serve(l) }()
+		select {
+		case err := <-served:
+			if errors.Is(err, net.ErrClosed) { // the port is stopped first
+				err = nil
+				<-ctx.Done()
+			}
+			if err != nil {
+				return err
+			}
+		case <-ctx.Done():
+		}
+		deadline, cancel := context.WithTimeout(context.Background(), s.cfg.DrainTimeout)
+		defer cancel()
+		if err := server.Shutdown(deadline); err != nil {
+			server.Close()
+		}
+		return nil
+	}
+}
+
+func listenTCP(ctx context.Context, key, address string) (net.Listener, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, listenError(key, address, err)
+	}
+	return l, nil
+}
+
+// A PortError says that a port cannot be had.
+type PortError struct {
+	Key, Address string
+	err          error
+}
+
+func listenError(key, address string, err error) error {
+	return &PortError{Key: key, Address: address, err: err}
+}
+
+func (e *PortError) Error() string { return fmt.Sprintf("%s: %s: %v", e.Key, e.Address, e.reason()) }
+func (e *PortError) Unwrap() error { return e.err }
+
+func (e *PortError) reason() error {
+	var errno syscall.Errno
+	if errors.As(e.err, &errno) {
+		return errno
+	}
+	return e.err
+}
+
+// Hint says what to do next.
+func (e *PortError) Hint() string {
+	switch {
+	case errors.Is(e.err, syscall.EADDRINUSE):
+		return fmt.Sprintf("another program has this port; stop it, or choose another with --%s, such as --%s :0 for any free one", e.Key, e.Key)
+	case errors.Is(e.err, syscall.EACCES):
+		return "ports below 1024 need the right to: CAP_NET_BIND_SERVICE, for instance AmbientCapabilities in a systemd unit"
+	case errors.Is(e.err, syscall.EADDRNOTAVAIL):
+		return "this machine does not have this address"
+	}
+	return ""
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		ap := a.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	case *net.UDPAddr:
+		ap := a.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+	return netip.AddrPort{}
+}
