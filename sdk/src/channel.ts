@@ -375,7 +375,7 @@ export class Channel extends Emitter<ChannelEvents> {
 			instance: this.#instance,
 			uid,
 			role,
-			ring,
+			ring: this.#state === "joining" ? ring : undefined, // once let in, a restart of the server does not ask again
 			name: this.#me.name || undefined,
 			info: this.#me.info ?? undefined,
 			media: this.#me.media,
@@ -449,9 +449,11 @@ export class Channel extends Emitter<ChannelEvents> {
 	#message(message: ServerMessage): void {
 		switch (message.type) {
 			case "peer-joined":
-				return this.#peerJoined(message.peer as WirePeer);
+				this.#peerJoined(message.peer as WirePeer);
+				return;
 			case "peer-left":
-				return this.#peerLeft(String(message.peer), String(message.reason));
+				this.#peerLeft(String(message.peer), String(message.reason));
+				return;
 			case "peer-updated": {
 				const wire = message.peer as WirePeer;
 				if (wire?.id === this.#me.id) {
@@ -467,15 +469,18 @@ export class Channel extends Emitter<ChannelEvents> {
 				return;
 			}
 			case "signal":
-				return this.#peers.get(String(message.from))?.live?.receive(message.data as SignalData);
+				this.#peers.get(String(message.from))?.live?.receive(message.data as SignalData);
+				return;
 			case "command":
-				return this.#command(message);
+				this.#command(message);
+				return;
 			case "ring": {
 				const wire = message.peer as WirePeer;
 				if (typeof wire?.id !== "string") return;
 				const peer = this.#newPeer(wire);
 				this.#ringing.set(wire.id, peer);
-				return this.emit("ring", peer, String(message.reason));
+				this.emit("ring", peer, String(message.reason));
+				return;
 			}
 			case "ring-ended": {
 				const id = String(message.peer);
@@ -485,7 +490,8 @@ export class Channel extends Emitter<ChannelEvents> {
 				return;
 			}
 			case "channel":
-				return this.#setSettings(message.channel as Admission["channel"]);
+				this.#setSettings(message.channel as Admission["channel"]);
+				return;
 			case "ice":
 				this.#setIce(message.ice as Admission["ice"]);
 				for (const peer of this.#peers.values()) peer.live?.updateIceServers();
@@ -535,6 +541,8 @@ export class Channel extends Emitter<ChannelEvents> {
 			maySend: () => this.#me.role !== "viewer",
 			online: () => this.#session.state === "joined",
 			refreshIce: () => this.#session.post({ type: "ice" }),
+			stalled: () => this.#session.probe(stalledProbeMs),
+			problem: (error) => this.emit("error", error),
 		};
 		return new Peer(host, wire);
 	}
@@ -555,13 +563,7 @@ export class Channel extends Emitter<ChannelEvents> {
 		this.#peers.set(id, peer);
 		peer.update(wire);
 		peer.connect(wire.polite !== false, wire.offer === true, this.#me.media);
-		if (peer.live && !peer.hears("connection")) this.#watch(peer);
 		if (!known) this.emit("peer-joined", peer);
-	}
-
-	/** When nothing arrives from a peer, the network may have changed, and then the link to the server is dead too. */
-	#watch(peer: Peer): void {
-		peer.live?.on("stalled", () => this.#session.probe(stalledProbeMs), { signal: this.#end.signal });
 	}
 
 	#peerLeft(id: string, reason: string): void {

@@ -1,4 +1,5 @@
 import { Emitter } from "./emitter.js";
+import { MadangError } from "./errors.js";
 import { type MediaStates, randomName, type SignalData, type Source } from "./wire.js";
 
 // The connection to one peer (docs/protocol.md §6): an RTCPeerConnection, or several one after the other, with perfect negotiation
@@ -43,6 +44,10 @@ export interface ConnectionHost {
 	online(): boolean;
 	/** Asks the server for fresh ICE servers. */
 	refreshIce(): void;
+	/** Nothing arrives any more: perhaps the network has changed, and the link to the server is dead too. */
+	stalled(): void;
+	/** Something is wrong that the application should know. */
+	problem(error: MadangError): void;
 }
 
 /** What the two SDKs tell each other on the data channel `madang`. */
@@ -59,8 +64,6 @@ export type ConnectionEvents = {
 	tracks: [];
 	data: [channel: RTCDataChannel];
 	hint: [media: Partial<MediaStates>];
-	/** Nothing arrives any more: perhaps the network has changed. */
-	stalled: [];
 	/** There is another RTCPeerConnection. */
 	replaced: [];
 };
@@ -82,6 +85,10 @@ const restartsBeforeRenewal = 2;
 const failedMs = 30_000;
 /** The first candidate goes at once; those that follow within this time share a message. */
 const candidateMs = 25;
+/** The most candidates that are taken from one message. */
+const candidateLimit = 128;
+/** The most often that the other side can make us restart. */
+const restartMs = 1_000;
 /** A peer that announces an offer but sends none within this time is asked. */
 const offerMs = 10_000;
 
@@ -136,6 +143,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 	// Repair.
 	#repairs = 0;
 	#brokenAtMs: number | null = null;
+	#askedAtMs = Number.NEGATIVE_INFINITY;
 	#repairTimer: ReturnType<typeof setTimeout> | undefined;
 	#disconnectedTimer: ReturnType<typeof setTimeout> | undefined;
 	#politeTimer: ReturnType<typeof setTimeout> | undefined;
@@ -238,11 +246,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 		this.#attempt?.close();
 		this.#heardAtMs = null;
 		this.#silent = false;
-		const pc = new RTCPeerConnection({
-			iceServers: this.#host.iceServers(),
-			iceTransportPolicy: this.#host.iceTransportPolicy,
-			bundlePolicy: "max-bundle",
-		});
+		const pc = this.#create(this.#host.iceServers());
 		const attempt = new Attempt(id, pc);
 		this.#attempt = attempt;
 		const current = () => this.#attempt === attempt;
@@ -256,6 +260,17 @@ export class Connection extends Emitter<ConnectionEvents> {
 		this.#planRepair();
 		this.emit("replaced");
 		return attempt;
+	}
+
+	#create(iceServers: RTCIceServer[]): RTCPeerConnection {
+		const { iceTransportPolicy } = this.#host;
+		try {
+			return new RTCPeerConnection({ iceServers, iceTransportPolicy, bundlePolicy: "max-bundle" });
+		} catch (cause) {
+			// One server that the browser cannot read must not keep two peers of the same network apart.
+			this.#host.problem(new MadangError("invalid_field", { message: "The browser refuses the ICE servers.", cause }));
+			return new RTCPeerConnection({ iceTransportPolicy, bundlePolicy: "max-bundle" });
+		}
 	}
 
 	/** Starts a new RTCPeerConnection with an offer of ours. */
@@ -445,11 +460,12 @@ export class Connection extends Emitter<ConnectionEvents> {
 			this.emit("tracks");
 			return;
 		}
-		if (description && (description.type === "offer" || description.type === "answer")) {
+		if (typeof description?.sdp === "string" && (description.type === "offer" || description.type === "answer")) {
 			this.#enqueue(present, () => this.#describeRemote(present, description, data.sources));
 		}
-		if (data.candidates) {
-			for (const candidate of data.candidates) this.#enqueue(present, () => this.#addCandidate(present, candidate));
+		if (Array.isArray(data.candidates)) {
+			for (const candidate of data.candidates.slice(0, candidateLimit))
+				this.#enqueue(present, () => this.#addCandidate(present, candidate));
 		}
 		if (data.restart) this.#restart(present);
 	}
@@ -534,7 +550,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 				this.#disconnectedTimer = undefined;
 				if (this.#attempt === attempt && attempt.pc.connectionState !== "connected") this.#mend();
 			}, disconnectedMs);
-			this.emit("stalled");
+			this.#host.stalled();
 		}
 	}
 
@@ -598,8 +614,9 @@ export class Connection extends Emitter<ConnectionEvents> {
 
 	/** The other side asks for a restart. */
 	#restart(attempt: Attempt): void {
-		if (this.#closed) return;
-		this.#broken();
+		const nowMs = performance.now();
+		if (this.#closed || nowMs - this.#askedAtMs < restartMs) return;
+		this.#askedAtMs = nowMs;
 		if (attempt.pc.connectionState === "failed" && this.#repairs >= restartsBeforeRenewal) this.#renew();
 		else this.#restartNow(attempt);
 	}
@@ -733,7 +750,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 			this.#silent = true;
 			this.#silentBytes = after;
 			this.#broken();
-			this.emit("stalled");
+			this.#host.stalled();
 			this.#mend();
 		} catch {
 			// Closed meanwhile.

@@ -195,7 +195,8 @@ export class LocalMedia extends Emitter<LocalMediaEvents> {
 			// Not ours to stop: it sends black until then.
 			slot.muted = true;
 			slot.track.enabled = false;
-			return this.#changed();
+			this.#changed();
+			return;
 		}
 		const had = slot.track !== null || slot.muted;
 		this.#put("camera", null, true);

@@ -47,6 +47,12 @@ export type PeerEvents = {
 /** The data channel of {@link Peer.send}. */
 const plainLabel = "madang.message";
 
+/**
+ * The peer itself tells what it sends, on the data channel, before the server does. For so long after that, the server's word may be about an earlier
+ * change; what it says last counts.
+ */
+const slowMs = 1_000;
+
 /** Another member of the channel. */
 export class Peer extends Emitter<PeerEvents> {
 	readonly id: string;
@@ -57,6 +63,8 @@ export class Peer extends Emitter<PeerEvents> {
 	#info: unknown = null;
 	#media: MediaStates = { audio: "off", video: "off", screen: "off" };
 	#tellsMedia = false;
+	#hintAtMs = Number.NEGATIVE_INFINITY;
+	#slowTimer: ReturnType<typeof setTimeout> | undefined;
 	#connection: Connection | null = null;
 	#closed = false;
 	readonly #tracks = new Map<Source, RemoteTrack>();
@@ -147,6 +155,18 @@ export class Peer extends Emitter<PeerEvents> {
 	 * @internal
 	 */
 	update(wire: WirePeer): void {
+		const { media, ...rest } = wire;
+		clearTimeout(this.#slowTimer);
+		const waitMs = this.#hintAtMs + slowMs - performance.now();
+		if (!media || waitMs <= 0) {
+			this.#apply(wire);
+			return;
+		}
+		this.#apply(rest);
+		this.#slowTimer = setTimeout(() => this.#apply({ id: this.id, media }), waitMs);
+	}
+
+	#apply(wire: WirePeer): void {
 		if (this.#read(wire)) this.emit("updated", this);
 		this.#syncTracks();
 	}
@@ -170,11 +190,16 @@ export class Peer extends Emitter<PeerEvents> {
 		mine.on("state", (state) => {
 			if (this.#connection !== mine) return;
 			this.emit("connection", state);
-			if (state !== "connected") this.#regrade();
+			if (state === "interrupted" || state === "failed") this.#regrade();
 		});
 		mine.on("tracks", () => this.#connection === mine && this.#syncTracks());
 		mine.on("data", (channel) => this.#connection === mine && this.#accept(channel));
-		mine.on("hint", (hint) => this.#connection === mine && this.update({ id: this.id, media: hint }));
+		mine.on("hint", (hint) => {
+			if (this.#connection !== mine) return;
+			this.#hintAtMs = performance.now();
+			clearTimeout(this.#slowTimer);
+			this.#apply({ id: this.id, media: hint });
+		});
 		mine.on("replaced", () => {
 			this.#reader = new StatsReader();
 			this.#dropLinks();
@@ -188,6 +213,7 @@ export class Peer extends Emitter<PeerEvents> {
 	close(): void {
 		if (this.#closed) return;
 		this.#closed = true;
+		clearTimeout(this.#slowTimer);
 		const connection = this.#connection;
 		connection?.close();
 		this.#connection = null;
@@ -201,7 +227,7 @@ export class Peer extends Emitter<PeerEvents> {
 	 * @internal
 	 */
 	async tick(): Promise<void> {
-		if (this.#closed || !this.#connection?.pc) return;
+		if (this.#closed || !this.#connection?.pc || this.#connection.state === "connecting") return;
 		await this.stats();
 		this.#regrade();
 	}

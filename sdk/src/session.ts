@@ -306,25 +306,41 @@ export class Session extends Emitter<SessionEvents> {
 		}
 		switch (error.retry) {
 			case "never":
-				return this.#end(error, false);
+				this.#end(error, false);
+				return;
 			case "join":
 				this.#forget();
-				if (!this.#everJoined && error.code !== "resume_unknown") return this.#end(error, false);
+				if (!this.#everJoined && error.code !== "resume_unknown") {
+					this.#end(error, false);
+					return;
+				}
 				break;
 			case "later":
-				if (!passing.has(error.code)) return this.#end(error, false);
+				if (!passing.has(error.code)) {
+					this.#end(error, false);
+					return;
+				}
 				// What the server refused with a code has ended the session there.
 				if (error.code !== "unreachable") {
-					if (!this.#welcomed) return this.#end(error, false);
+					if (!this.#welcomed) {
+						this.#end(error, false);
+						return;
+					}
 					this.#forget();
 				}
 				break;
 			case "resume":
 				break;
 		}
-		if (!this.#welcomed && this.#attempt + 1 >= firstAttempts) return this.#end(error, false);
+		if (!this.#welcomed && this.#attempt + 1 >= firstAttempts) {
+			this.#end(error, false);
+			return;
+		}
 		const delayMs = this.#options.reconnect.nextDelayMs(this.#attempt, error);
-		if (delayMs === null) return this.#end(error, false);
+		if (delayMs === null) {
+			this.#end(error, false);
+			return;
+		}
 		this.#attempt++;
 		this.#retry(Math.max(delayMs, error.retryAfterMs ?? 0), error);
 	}
@@ -379,12 +395,11 @@ export class Session extends Emitter<SessionEvents> {
 	#end(error: MadangError, leaving: boolean): void {
 		if (this.#state === "ended") return;
 		const link = this.#link;
-		const established = this.#established;
 		this.#link = null;
 		this.#dropLink();
 		clearTimeout(this.#retryTimer);
 		this.#retryTimer = undefined;
-		link?.close(leaving && established ? '{"type":"leave"}' : undefined);
+		link?.close(leaving ? '{"type":"leave"}' : undefined);
 		this.#kept = [];
 		this.#keptBytes = 0;
 		this.#inFlight.clear();
@@ -411,11 +426,14 @@ export class Session extends Emitter<SessionEvents> {
 		switch (message.type) {
 			case "joined":
 			case "pending":
-				return this.#readJoined(message);
+				this.#readJoined(message);
+				return;
 			case "resumed":
-				return this.#readResumed(message);
+				this.#readResumed(message);
+				return;
 			case "bye":
-				return this.#lost(refusal(message) ?? new MadangError("internal"));
+				this.#lost(refusal(message) ?? new MadangError("internal"));
+				return;
 			case "pong":
 				if (typeof message.t === "number") {
 					this.#rttMs = Math.max(0, now() - message.t);
@@ -423,15 +441,18 @@ export class Session extends Emitter<SessionEvents> {
 				}
 				clearTimeout(this.#deadTimer);
 				this.#deadTimer = undefined;
-				return this.#acknowledged(message.ack);
+				this.#acknowledged(message.ack);
+				return;
 			case "ack":
-				return this.#acknowledged(message.seq);
+				this.#acknowledged(message.seq);
+				return;
 		}
 		const { seq } = message;
 		if (typeof seq !== "number") return;
 		if (seq <= this.#received) return;
 		if (seq !== this.#received + 1 || !this.#established) {
-			return this.#lost(new MadangError("out_of_order"));
+			this.#lost(new MadangError("out_of_order"));
+			return;
 		}
 		this.#received = seq;
 		if (++this.#unacknowledged >= ackEvery) {
@@ -440,9 +461,11 @@ export class Session extends Emitter<SessionEvents> {
 		}
 		switch (message.type) {
 			case "admitted":
-				return this.#admit(message as Admission);
+				this.#admit(message as Admission);
+				return;
 			case "ok":
-				return this.#answered(message.re)?.resolve();
+				this.#answered(message.re)?.resolve();
+				return;
 			case "error": {
 				const error = refusal(message) ?? new MadangError("internal");
 				const about = typeof message.re === "number" ? this.#inFlight.get(message.re) : undefined;
@@ -463,7 +486,8 @@ export class Session extends Emitter<SessionEvents> {
 			pingMs?: unknown;
 		};
 		if (typeof peer !== "string" || typeof resume?.secret !== "string") {
-			return this.#lost(new MadangError("internal", { message: "The server's answer to join is incomplete." }));
+			this.#lost(new MadangError("internal", { message: "The server's answer to join is incomplete." }));
+			return;
 		}
 		if (this.#established) return;
 		this.#welcome = {
@@ -502,7 +526,8 @@ export class Session extends Emitter<SessionEvents> {
 			this.#resume.fresh = true;
 		}
 		if (typeof received !== "number" || received > this.#lastSeq) {
-			return this.#startOver();
+			this.#startOver();
+			return;
 		}
 		this.#acknowledged(received);
 		this.#next = 0;
