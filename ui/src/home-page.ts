@@ -1,0 +1,4 @@
+import "./page.css";
+import { MadangHome } from "./home/element.js";
+
+customElements.define("madang-home", MadangHome);
