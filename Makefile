@@ -27,13 +27,13 @@ internal/web/dist/.built: node_modules/.package-lock.json $(WEB_SOURCES)
 	mkdir -p internal/web/dist/sdk internal/web/dist/docs/sdk
 	cp -r sdk/dist/. internal/web/dist/sdk/
 	node scripts/docs.mjs internal/web/dist/docs
-	npm run -s reference -w sdk
 	cp -r sdk/api/. internal/web/dist/docs/sdk/
 	touch $@
 
 node_modules/.package-lock.json: package-lock.json package.json sdk/package.json ui/package.json
 	@command -v npm >/dev/null || { echo "error: npm is missing; 'make setup' installs it on Debian" >&2; exit 1; }
-	npm ci --no-audit --no-fund
+	# Not npm ci: it refuses a lock file without the optional packages of other platforms, which some registries lack.
+	npm install --no-save --no-audit --no-fund
 	touch $@
 
 check: check-static
