@@ -57,11 +57,13 @@ CREATE TABLE usage (
 
 CREATE TABLE idempotency (
     id          TEXT    NOT NULL PRIMARY KEY, -- SHA-256 of who asked and of their key
+    principal   TEXT    NOT NULL,
     fingerprint TEXT    NOT NULL,             -- SHA-256 of the request
     status      INTEGER NOT NULL,             -- 0: still at work
     response    TEXT    NOT NULL,             -- sealed: it may hold a key that is shown once
     created_ms  BIGINT  NOT NULL
 );
+CREATE INDEX idempotency_principal ON idempotency (principal);
 CREATE INDEX idempotency_created ON idempotency (created_ms);
 
 -- +goose Down
