@@ -116,8 +116,8 @@ type action struct {
 	seq   uint64
 	end   *refusal.Refusal // link is over
 
-	present string // this peer id is in this channel
-	gone    string // this peer id is not any more
+	present string // a resume of this peer id belongs in this channel
+	gone    string // not any more
 }
 
 func newMachine(key Key, l limits, s Settings, now time.Time) *machine {
@@ -198,6 +198,7 @@ func (m *machine) join(now time.Time, in joinInput) error {
 
 	m.peers[p.ID] = p
 	m.order = append(m.order, p)
+	m.forgetEpitaphs(func(e epitaph) bool { return e.id == p.ID })
 	m.stale, m.changed = true, true
 	m.counters.joined++
 	m.act(action{present: p.ID})
@@ -805,17 +806,10 @@ func (m *machine) remove(now time.Time, p *peer, reason string, bye *refusal.Ref
 		m.act(action{link: p.link, end: bye})
 		p.link = 0
 	}
-	if bye.Code != refusal.ResumeUnknown && bye.Code != refusal.Left { // also with a link: bye may be lost on it
-		m.epitaphs = slices.DeleteFunc(m.epitaphs, func(e epitaph) bool { return e.id == p.ID || !now.Before(e.until) })
-		if len(m.epitaphs) == maxEpitaphs {
-			m.epitaphs = slices.Delete(m.epitaphs, 0, 1)
-		}
-		m.epitaphs = append(m.epitaphs, epitaph{id: p.ID, secrets: p.secrets, bye: bye, until: now.Add(m.limits.resumeWindow)})
-	}
 	delete(m.peers, p.ID)
 	m.order = slices.DeleteFunc(m.order, func(o *peer) bool { return o == p })
 	m.stale, m.changed = true, true
-	m.act(action{gone: p.ID})
+	m.bury(now, p, bye)
 	if len(m.order) == 0 {
 		m.emptySince = now
 	}
@@ -847,8 +841,34 @@ func (m *machine) remove(now time.Time, p *peer, reason string, bye *refusal.Ref
 	m.ensureHost(nil)
 }
 
+// bury remembers for the resume window why p is gone: also if p had a link, since bye may be lost on it.
+func (m *machine) bury(now time.Time, p *peer, bye *refusal.Refusal) {
+	if bye.Code == refusal.ResumeUnknown || bye.Code == refusal.Left {
+		m.act(action{gone: p.ID}) // that is what a resume says anyway, or nobody will ask
+		return
+	}
+	if len(m.epitaphs) == maxEpitaphs {
+		m.forgetEpitaphs(func(e epitaph) bool { return e.id == m.epitaphs[0].id })
+	}
+	m.epitaphs = append(m.epitaphs, epitaph{id: p.ID, secrets: p.secrets, bye: bye, until: now.Add(m.limits.resumeWindow)})
+}
+
+func (m *machine) forgetEpitaphs(which func(e epitaph) bool) {
+	m.epitaphs = slices.DeleteFunc(m.epitaphs, func(e epitaph) bool {
+		if !which(e) {
+			return false
+		}
+		if m.peers[e.id] == nil {
+			m.act(action{gone: e.id})
+		}
+		return true
+	})
+	m.stale = true
+}
+
 // tick does what is due.
 func (m *machine) tick(now time.Time) {
+	m.forgetEpitaphs(func(e epitaph) bool { return !now.Before(e.until) })
 	for _, p := range slices.Clone(m.order) {
 		switch {
 		case p.over:
@@ -882,6 +902,9 @@ func (m *machine) next() time.Time {
 		if !p.ringEnds.IsZero() {
 			earlier(p.ringEnds)
 		}
+	}
+	if len(m.epitaphs) > 0 {
+		earlier(m.epitaphs[0].until) // the oldest
 	}
 	if len(m.order) == 0 {
 		earlier(m.expiry())

@@ -44,6 +44,11 @@ func newOwner(s *Service, k Key, set Settings) *owner {
 // post hands an input over. It is safe for concurrent use.
 func (o *owner) post(ctx context.Context, in input) error {
 	select {
+	case <-o.done: // there may be room in the inbox, but nobody looks into it
+		return errOver
+	default:
+	}
+	select {
 	case o.inbox <- in:
 		return nil
 	case <-o.done:
@@ -76,40 +81,37 @@ func (o *owner) run() {
 			now := time.Now()
 			o.machine.tick(now)
 			armed = time.Time{}
-			if o.machine.expired(now) && o.retire() {
+			o.execute()
+			if o.machine.expired(now) && o.retire(false) {
 				return
 			}
 		case <-o.service.stopping:
 			o.machine.drain(time.Now(), drainingRefusal())
 			o.execute()
-			o.forget()
+			o.retire(true)
 			return
 		}
 		o.execute()
 	}
 }
 
-// retire takes the channel off the service's table, unless somebody is about to join. Inputs that come after it find done closed.
-func (o *owner) retire() bool {
+// retire takes the channel and its peers off the service's tables; if not forced, then only if nobody is about to join. Inputs that come after it
+// find done closed.
+func (o *owner) retire(force bool) bool {
 	s := o.service
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(o.inbox) > 0 {
+	if len(o.inbox) > 0 && !force {
 		return false
 	}
-	delete(s.channels, o.key)
-	return true
-}
-
-// forget takes everything of the channel off the service's tables.
-func (o *owner) forget() {
-	s := o.service
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	delete(s.channels, o.key)
 	for id := range o.machine.peers {
 		delete(s.peers, id)
 	}
+	for _, e := range o.machine.epitaphs {
+		delete(s.peers, e.id)
+	}
+	return true
 }
 
 // attach keeps the link of a join or resume that succeeded. Actions come after it, so that none misses the link.
