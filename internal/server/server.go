@@ -11,12 +11,15 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/madang-rtc/madang/internal/api"
 	"github.com/madang-rtc/madang/internal/auth"
 	"github.com/madang-rtc/madang/internal/channel"
 	"github.com/madang-rtc/madang/internal/config"
@@ -141,6 +144,13 @@ func (s *Server) build() error {
 	if err != nil {
 		return err
 	}
+	administration, err := api.New(api.Config{
+		DB: s.database, Projects: projects, Authorizer: authorizer, Channels: channelDirectory{channels}, TURN: ice,
+		ClientAddress: address, Log: s.log,
+	})
+	if err != nil {
+		return err
+	}
 	pages, err := web.New(web.Config{Log: s.log, Node: web.Node{
 		Key: projects.HomeKey(), Origin: c.PublicURL, Development: c.Development(), UDP: int(udp.Port()), Version: Version(),
 	}})
@@ -154,8 +164,15 @@ func (s *Server) build() error {
 
 	routes := http.NewServeMux()
 	routes.Handle("/v1/signal", signals)
+	routes.Handle("/v1/", withReadDeadline(administration.Handler()))
 	pages.Register(routes)
 	s.registerOperations(routes, registry, c.TrustedProxies)
+
+	control, err := listenControl(c.Data)
+	if err != nil {
+		return err
+	}
+	s.onCleanUp(func() { control.Close() })
 
 	plain := http.Handler(routes)
 	if certificates.kind != "self-signed" {
@@ -176,6 +193,7 @@ func (s *Server) build() error {
 		{"relay", relays.Run},
 		{"http", s.serveHTTP(mux.HTTP(), plain)},
 		{"https", s.serveHTTP(mux.HTTPS(), routes)},
+		{"control", s.serveHTTP(control, administration.ControlHandler())},
 		{"signaling", signals.Run},
 		{"port", mux.Run},
 	}
@@ -265,6 +283,15 @@ func (s *Server) serveHTTP(l net.Listener, h http.Handler) func(context.Context)
 	}
 }
 
+// withReadDeadline bounds how long a client may take for its request's body.
+func withReadDeadline(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Not every writer can: those of HTTP/2 bound it by flow control and idle time.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(20 * time.Second))
+		h.ServeHTTP(w, r)
+	})
+}
+
 func listenTCP(ctx context.Context, key, address string) (net.Listener, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
@@ -305,6 +332,27 @@ func (e *PortError) Hint() string {
 		return "this machine does not have this address"
 	}
 	return ""
+}
+
+// ControlSocket is the name of the socket in the data folder over which commands on this machine administer the node.
+const ControlSocket = "control.sock"
+
+// listenControl opens ControlSocket. Only its owner may connect: the data folder is closed to others, and so is the socket.
+func listenControl(dir string) (net.Listener, error) {
+	path := filepath.Join(dir, ControlSocket)
+	// The data folder's lock is ours: a socket that is there was left by a process that is gone.
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	return l, nil
 }
 
 func addrPort(a net.Addr) netip.AddrPort {
