@@ -17,6 +17,9 @@ import (
 
 type program struct {
 	Serve   serveCmd   `cmd:"" help:"Run a node."`
+	Project ProjectCmd `cmd:"" help:"Administer projects, keys and secrets."`
+	Channel ChannelCmd `cmd:"" help:"Administer channels and their peers."`
+	Token   TokenCmd   `cmd:"" help:"Make access tokens, TURN credentials, the administrator's token."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

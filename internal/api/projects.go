@@ -126,6 +126,7 @@ func (a *API) registerProjects() {
 		DefaultStatus: http.StatusCreated,
 	}, adminOnly, func(ctx context.Context, in *struct {
 		Body struct {
+			ID       string          `json:"id,omitempty" pattern:"^[a-z][a-z0-9-]{0,30}[a-z0-9]$" patternDescription:"2 to 32 of a-z 0-9 -" doc:"An id of your own. Left out: a random one."`
 			Name     string          `json:"name" minLength:"1" maxLength:"64"`
 			Settings *SettingsChange `json:"settings,omitempty"`
 		}
@@ -134,7 +135,7 @@ func (a *API) registerProjects() {
 		if in.Body.Settings != nil {
 			in.Body.Settings.apply(&s)
 		}
-		p, err := a.c.Projects.Create(ctx, in.Body.Name, s)
+		p, err := a.c.Projects.Create(ctx, in.Body.ID, in.Body.Name, s)
 		if err != nil {
 			return nil, err
 		}

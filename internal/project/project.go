@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -120,6 +121,7 @@ const (
 	settingFounded    = "founded"     // the sandbox was made once: when it is deleted it stays away
 	settingAdminToken = "admin_token" // hash
 	settingHomeKey    = "home_key"
+	settingRelayURIs  = "relay_uris" // JSON list
 )
 
 // found makes the node's own things where they are missing. Two processes may do so at the same time.
@@ -202,6 +204,31 @@ func (s *Service) NodeSecret() []byte { return s.secret }
 // HomeKey returns the browser key of the node's own pages.
 func (s *Service) HomeKey() string { return s.homeKey }
 
+// SaveRelayURIs keeps where the node's relay is reached, for commands that make credentials while no server runs.
+func (s *Service) SaveRelayURIs(ctx context.Context, uris []string) error {
+	b, err := json.Marshal(uris)
+	if err != nil {
+		return err
+	}
+	return s.db.Write(ctx, func(tx *store.Tx) error { return putSetting(tx, settingRelayURIs, string(b)) })
+}
+
+// RelayURIs returns what SaveRelayURIs kept; nothing if no server has run yet.
+func (s *Service) RelayURIs(ctx context.Context) (uris []string, err error) {
+	var text string
+	err = s.db.Read(ctx, func(tx *store.Tx) error {
+		text, err = getSetting(tx, settingRelayURIs)
+		return err
+	})
+	if errors.Is(err, store.ErrNone) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return uris, json.Unmarshal([]byte(text), &uris)
+}
+
 // NewAdminToken makes a new token for the administrator; the former one is worth nothing from now on.
 func (s *Service) NewAdminToken(ctx context.Context) (string, error) {
 	token, hash := auth.NewAdminToken()
@@ -237,12 +264,23 @@ func (s *Service) IsAdmin(ctx context.Context, token string) (bool, error) {
 	return err == nil && auth.EqualSecret(token, hash), err
 }
 
-// Create makes a project.
-func (s *Service) Create(ctx context.Context, name string, settings Settings) (Project, error) {
+// idForm is what an id of one's own looks like: it stands in URLs, tokens and TURN usernames.
+var idForm = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}[a-z0-9]$`)
+
+// ValidID reports whether a project may be given this id.
+func ValidID(id string) bool { return idForm.MatchString(id) && id != SandboxID && id != HomeID }
+
+// Create makes a project with an id of one's own (conflict if it is taken), or, if id is empty, with a random one.
+func (s *Service) Create(ctx context.Context, id, name string, settings Settings) (Project, error) {
+	if id == "" {
+		id = newID("p")
+	} else if !ValidID(id) {
+		return Project{}, invalid("id", "is 2 to 32 of a-z 0-9 -, begins with a letter, and is not home or sandbox")
+	}
 	if err := errors.Join(checkName(name), settings.Check()); err != nil {
 		return Project{}, refusal.From(err)
 	}
-	p := Project{ID: newID("p"), Name: name, On: true, Settings: settings, CreatedAt: time.Now()}
+	p := Project{ID: id, Name: name, On: true, Settings: settings, CreatedAt: time.Now()}
 	err := s.db.Write(ctx, func(tx *store.Tx) (err error) {
 		if err := insertProject(tx, p); err != nil {
 			return err

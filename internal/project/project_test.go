@@ -3,6 +3,7 @@ package project_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -98,7 +99,7 @@ func TestAnotherProcessSeesAChangeAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := command.Create(ctx, "shop", project.DefaultSettings())
+	p, err := command.Create(ctx, "", "shop", project.DefaultSettings())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,9 +125,22 @@ func TestAnotherProcessSeesAChangeAtOnce(t *testing.T) {
 	wantCode(t, join(), refusal.KeyUnknown)
 }
 
+func TestAProjectMayHaveAnIDOfOnesOwn(t *testing.T) {
+	n, ctx := start(t, t.TempDir()), t.Context()
+	if p, err := n.Create(ctx, "shop-2", "Shop", project.DefaultSettings()); err != nil || p.ID != "shop-2" {
+		t.Error(p, err)
+	}
+	_, err := n.Create(ctx, "shop-2", "Shop", project.DefaultSettings())
+	wantCode(t, err, refusal.Conflict)
+	for _, bad := range []string{"x", "Shop", "2shop", "shop-", "-shop", "a b", "a:b", "a/b", "home", "sandbox", "가게", strings.Repeat("x", 33)} {
+		_, err := n.Create(ctx, bad, "Shop", project.DefaultSettings())
+		wantCode(t, err, refusal.InvalidField)
+	}
+}
+
 func TestAServerKeyIsNotKept(t *testing.T) {
 	n, ctx := start(t, t.TempDir()), t.Context()
-	p, err := n.Create(ctx, "shop", project.DefaultSettings())
+	p, err := n.Create(ctx, "", "shop", project.DefaultSettings())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,12 +165,13 @@ func TestAServerKeyIsNotKept(t *testing.T) {
 
 func TestBadSettingsAndListsAreNamed(t *testing.T) {
 	n, ctx := start(t, t.TempDir()), t.Context()
-	p, err := n.Create(ctx, "shop", project.DefaultSettings())
+	p, err := n.Create(ctx, "", "shop", project.DefaultSettings())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for field, err := range map[string]error{
-		"name": func() error { _, err := n.Create(ctx, " ", project.DefaultSettings()); return err }(),
+		"id":   func() error { _, err := n.Create(ctx, "home", "x", project.DefaultSettings()); return err }(),
+		"name": func() error { _, err := n.Create(ctx, "", " ", project.DefaultSettings()); return err }(),
 		"joinsPerDay": func() error {
 			_, err := n.Update(ctx, p.ID, 0, project.Change{Settings: func(s *project.Settings) { s.JoinsPerDay = -1 }})
 			return err
@@ -184,7 +199,7 @@ func TestBadSettingsAndListsAreNamed(t *testing.T) {
 
 func TestAChangeOfAnOldVersionIsAConflict(t *testing.T) {
 	n, ctx := start(t, t.TempDir()), t.Context()
-	p, err := n.Create(ctx, "shop", project.DefaultSettings())
+	p, err := n.Create(ctx, "", "shop", project.DefaultSettings())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +231,7 @@ func TestQuotaOfJoinsHoldsAcrossARestartAndEndsWithTheDay(t *testing.T) {
 			}
 		}
 		n, stop := serve()
-		p, err := n.Create(ctx, "shop", project.Settings{OpenChannels: true, JoinsPerDay: 5})
+		p, err := n.Create(ctx, "", "shop", project.Settings{OpenChannels: true, JoinsPerDay: 5})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -254,11 +269,11 @@ func TestQuotaOfJoinsHoldsAcrossARestartAndEndsWithTheDay(t *testing.T) {
 
 func TestRelayBytesAreCountedEvenWhenAProjectIsDeletedMeanwhile(t *testing.T) {
 	n, ctx := start(t, t.TempDir()), t.Context()
-	a, err := n.Create(ctx, "a", project.Settings{RelayBytesPerDay: 1000})
+	a, err := n.Create(ctx, "", "a", project.Settings{RelayBytesPerDay: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := n.Create(ctx, "b", project.Settings{})
+	b, err := n.Create(ctx, "", "b", project.Settings{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,7 +299,7 @@ func TestRateOfJoins(t *testing.T) {
 		ctx := context.Background()
 		n := start(t, dir)
 		defer n.db.Close()
-		p, err := n.Create(ctx, "shop", project.Settings{JoinsPerSecond: 2})
+		p, err := n.Create(ctx, "", "shop", project.Settings{JoinsPerSecond: 2})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -333,7 +348,7 @@ func TestTheAdminTokenIsShownOnceAndReplaced(t *testing.T) {
 
 func TestSecretsRotate(t *testing.T) {
 	n, ctx := start(t, t.TempDir()), t.Context()
-	p, err := n.Create(ctx, "shop", project.DefaultSettings())
+	p, err := n.Create(ctx, "", "shop", project.DefaultSettings())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -370,7 +385,7 @@ func TestSecretsRotate(t *testing.T) {
 
 func TestChannelDefinitions(t *testing.T) {
 	n, ctx := start(t, t.TempDir()), t.Context()
-	p, err := n.Create(ctx, "shop", project.DefaultSettings())
+	p, err := n.Create(ctx, "", "shop", project.DefaultSettings())
 	if err != nil {
 		t.Fatal(err)
 	}

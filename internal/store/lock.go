@@ -16,24 +16,33 @@ import (
 // ErrServerRuns says that another server works on the data directory.
 var ErrServerRuns = errors.New("another server runs on this data directory")
 
+const serverLock = "server.lock"
+
 // A ServerLock makes its holder the only server of a data directory. The operating system frees it when the process ends, however
 // it ends; the file itself stays, since removing it would let two servers lock two files of the same name.
 type ServerLock struct{ f *os.File }
 
-// LockServer takes the lock, or returns ErrServerRuns (in the chain of a refusal with the code storage) at once. The directory is made if it is missing.
+// LockServer takes the lock, or returns ErrServerRuns (in the chain of a refusal with the code storage) soon. The directory is made if it is missing.
 // The administration commands do not take it.
 func LockServer(dir string) (*ServerLock, error) {
 	if err := prepareDir(dir); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "server.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, serverLock), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, explainFile(dir, err)
 	}
-	ok, err := tryLock(f)
-	if err != nil {
-		f.Close()
-		return nil, explainFile(dir, err)
+	// ServerRuns holds the lock for an instant when it looks: ask a few times.
+	ok := false
+	for range 20 {
+		if ok, err = tryLock(f); err != nil {
+			f.Close()
+			return nil, explainFile(dir, err)
+		}
+		if ok {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 	if !ok {
 		who := ""
@@ -84,4 +93,17 @@ func lockFile(ctx context.Context, path string) (unlock func(), err error) {
 		case <-tick.C:
 		}
 	}
+}
+
+// ServerRuns reports whether a server works on the data directory.
+func ServerRuns(dir string) (bool, error) {
+	f, err := os.OpenFile(filepath.Join(dir, serverLock), os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, explainFile(dir, err)
+	}
+	defer f.Close() // frees the lock
+	ok, err := tryLock(f)
+	return !ok, explainFile(dir, err)
 }
