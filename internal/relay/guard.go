@@ -55,7 +55,8 @@ const (
 // returned are valid until the next call.
 func (g *guard) inspect(b []byte, src netip.Addr, rc *relayConn) ([]byte, verdict) {
 	c := &g.s.counters
-	if len(b) >= 4 && b[0] >= 0x40 && b[0] <= 0x4F { // RFC 8656 §12: channel numbers 0x4000 to 0x4FFF
+	// RFC 8656 §12 has channel numbers from 0x4000 to 0x4FFF, RFC 5766 §11 up to 0x7FFF, and coturn's clients use them.
+	if len(b) >= 4 && b[0]&0xC0 == 0x40 {
 		if rc == nil || int(binary.BigEndian.Uint16(b[2:]))+4 > len(b) {
 			c.dropped[dropNoAllocation].Add(1)
 			return nil, drop
@@ -191,6 +192,11 @@ func (g *guard) refuses(n name, rc *relayConn) stun.ErrorCode {
 		}
 		if family == 1 && !s.bind4.IsValid() || family == 2 && !s.bind6.IsValid() {
 			return stun.CodeAddrFamilyNotSupported
+		}
+		// pion keeps a reservation's port and forgets its family: the second allocation would get an IPv4 address. RFC 8656 §7.2, step 6
+		// has 508 for an EVEN-PORT that cannot be satisfied.
+		if e, err := m.Get(stun.AttrEvenPort); err == nil && family == 2 && len(e) == 1 && e[0]&0x80 != 0 {
+			return stun.CodeInsufficientCapacity
 		}
 		if s.cfg.Permit != nil {
 			if err := s.cfg.Permit(n.project, n.peer); err != nil {

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pion/stun/v4"
 	"github.com/pion/turn/v5"
 	"go.uber.org/goleak"
 )
@@ -176,4 +175,40 @@ func TestRelaysBothWays(t *testing.T) {
 	}
 }
 
-var _ = stun.New
+
+// exchange sends between two relayed addresses, both ways, until both have got something with the right source.
+func exchange(t testing.TB, a, b net.PacketConn) {
+	t.Helper()
+	buf := make([]byte, 2048)
+	for i := range 40 {
+		from, to := a, b
+		if i%2 == 1 {
+			from, to = b, a
+		}
+		if _, err := from.WriteTo([]byte{byte(i), 1, 2, 3, 4}, to.LocalAddr()); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			continue // b has no permission for a yet
+		}
+		_ = to.SetReadDeadline(time.Now().Add(10 * time.Second))
+		n, src, err := to.ReadFrom(buf)
+		if err == nil && n == 5 && buf[0] == 0 { // the first one, which came just after the permission
+			n, src, err = to.ReadFrom(buf)
+		}
+		if err != nil || n != 5 || buf[0] != byte(i) || src.String() != from.LocalAddr().String() {
+			t.Fatalf("packet %d: got %x from %v, %v; want it from %v", i, buf[:n], src, err, from.LocalAddr())
+		}
+	}
+}
+
+// allocate makes a relayed address with pion's client.
+func (n *node) allocate(t testing.TB, network string, c Credentials) net.PacketConn {
+	t.Helper()
+	relay, err := n.client(t, network, c).Allocate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { relay.Close() })
+	return relay
+}
