@@ -22,6 +22,7 @@ WEB_SOURCES := $(shell find sdk ui docs scripts/docs.* -type f -not -path '*/nod
 web: internal/web/dist/.built
 internal/web/dist/.built: node_modules/.package-lock.json $(WEB_SOURCES)
 	npm run build
+	npm run reference -w sdk
 	find internal/web/dist -mindepth 1 -not -name .gitkeep -delete
 	cp -r ui/dist/. internal/web/dist/
 	mkdir -p internal/web/dist/sdk internal/web/dist/docs/sdk
