@@ -86,11 +86,7 @@ type iceMinter struct {
 
 // servers is signalserver's Config.ICE.
 func (m iceMinter) servers(projectID, peer string) (signal.ICE, error) {
-	var stun, turn []string
-	for _, e := range m.endpoints {
-		s, t := e.URLs()
-		stun, turn = append(stun, s...), append(turn, t...)
-	}
+	stun, turn := m.urls()
 	credentials := m.relay.Mint(projectID, peer, credentialLifetime)
 	return signal.ICE{
 		Servers: []signal.ICEServer{
@@ -103,12 +99,22 @@ func (m iceMinter) servers(projectID, peer string) (signal.ICE, error) {
 
 // MintTURN is what the REST API asks.
 func (m iceMinter) MintTURN(projectID, name string, lifetime time.Duration) (username, credential string, uris []string, expires time.Time, err error) {
-	for _, e := range m.endpoints {
-		stun, turn := e.URLs()
-		uris = append(append(uris, stun...), turn...)
-	}
 	c := m.relay.Mint(projectID, name, lifetime)
-	return c.Username, c.Credential, uris, c.ExpiresAt, nil
+	return c.Username, c.Credential, m.uris(), c.ExpiresAt, nil
+}
+
+// uris are all places of the relay, for STUN first.
+func (m iceMinter) uris() []string {
+	stun, turn := m.urls()
+	return append(stun, turn...)
+}
+
+func (m iceMinter) urls() (stun, turn []string) {
+	for _, e := range m.endpoints {
+		s, t := e.URLs()
+		stun, turn = append(stun, s...), append(turn, t...)
+	}
+	return stun, turn
 }
 
 // permits tells the relay, which must not wait for a database, whether a project may go on relaying. A project that it has not met yet may: its credentials are

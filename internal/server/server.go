@@ -49,20 +49,16 @@ type Server struct {
 }
 
 // New checks the configuration, opens the data and binds all ports. Nothing is served before Run. An error says what to change.
-func New(c Config) (s *Server, err error) {
+func New(c Config) (*Server, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s = &Server{cfg: c, log: c.Log}
-	defer func() {
-		if err != nil {
-			s.cleanUp()
-		}
-	}()
+	s := &Server{cfg: c, log: c.Log}
 	if err := s.build(); err != nil {
+		s.cleanUp()
 		return nil, err
 	}
 	return s, nil
@@ -137,6 +133,9 @@ func (s *Server) build() error {
 	}
 	address := clientAddress(c.TrustedProxies)
 	ice := iceMinter{relay: relays, endpoints: external.endpoints(c, tcp.Port(), udp.Port())}
+	if err := projects.SaveRelayURIs(ctx, ice.uris()); err != nil {
+		return err
+	}
 	signals, err := signalserver.New(signalserver.Config{
 		Channels: channels, Authorize: authorizer.Join, ICE: ice.servers, ClientAddress: address,
 		DrainTimeout: c.DrainTimeout / 2, Logger: s.log,
