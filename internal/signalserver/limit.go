@@ -8,18 +8,17 @@ type bucket struct {
 	at     time.Duration
 }
 
-// take takes one token and returns 0; or, if there is none, how long until there is one. It still takes it then, until the debt is as
-// large as allowed: so that somebody who goes on regardless can be told from somebody who waits.
-func (b *bucket) take(now time.Duration, perSecond, burst, debt float64) time.Duration {
+// take takes one token and returns 0; or, if there is none, how long until there is one. It takes it then too, until the debt is as large as
+// allowed; with broke it would become larger: somebody goes on regardless, instead of waiting.
+func (b *bucket) take(now time.Duration, perSecond, burst, debt float64) (wait time.Duration, broke bool) {
 	b.tokens = min(burst, b.tokens+(now-b.at).Seconds()*perSecond)
 	b.at = now
 	if b.tokens >= 1 {
 		b.tokens--
-		return 0
+		return 0, false
 	}
-	wait := time.Duration((1 - b.tokens) / perSecond * float64(time.Second))
-	if b.tokens-1 >= -debt {
+	if broke = b.tokens-1 < -debt; !broke {
 		b.tokens--
 	}
-	return max(wait, time.Millisecond)
+	return max(time.Millisecond, time.Duration((1-b.tokens)/perSecond*float64(time.Second))), broke
 }

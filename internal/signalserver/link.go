@@ -159,10 +159,10 @@ func (l *link) receive(ctx context.Context, data []byte) *refusal.Refusal {
 	now := l.server.now()
 	l.heard.Store(int64(now))
 	cfg := &l.server.cfg
-	wait := l.budget.take(now, cfg.MessagesPerSecond, float64(cfg.MessageBurst), float64(cfg.MessageBurst))
+	wait, broke := l.budget.take(now, cfg.MessagesPerSecond, float64(cfg.MessageBurst), float64(cfg.MessageBurst))
 	if wait > 0 {
 		l.server.counts.limited.Add(1)
-		if l.budget.tokens-1 < -float64(cfg.MessageBurst) {
+		if broke {
 			return l.fail(ctx, refusal.New(refusal.RateLimited).After(wait))
 		}
 	}

@@ -221,7 +221,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, http.StatusUpgradeRequired, refusal.Newf(refusal.Malformed, "Open a WebSocket with the subprotocol %s here, or POST.", signal.Subprotocol))
 	default:
 		h.Set("Allow", "GET, POST, OPTIONS")
-		s.problem(w, http.StatusMethodNotAllowed, refusal.Newf(refusal.Malformed, "The methods are GET, POST and OPTIONS."))
+		s.problem(w, 0, refusal.New(refusal.MethodNotAllowed))
 	}
 }
 
@@ -297,7 +297,7 @@ func (s *Server) mayJoin(network netip.Prefix) *refusal.Refusal {
 		b = &bucket{tokens: float64(s.cfg.JoinBurst), at: now}
 		s.joins[network] = b
 	}
-	if wait := b.take(now, s.cfg.JoinsPerSecond, float64(s.cfg.JoinBurst), 0); wait > 0 {
+	if wait, _ := b.take(now, s.cfg.JoinsPerSecond, float64(s.cfg.JoinBurst), 0); wait > 0 {
 		s.counts.limited.Add(1)
 		return refusal.Newf(refusal.RateLimited, "Too many joins from this address.").After(wait)
 	}

@@ -1,11 +1,14 @@
 package signalserver
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -20,6 +23,7 @@ import (
 type wsLink struct {
 	*link
 	conn     *websocket.Conn // set once, under mu
+	network  net.Conn        // below conn; likewise
 	aborted  bool            // guarded by mu
 	finished chan struct{}   // closed by the writer after the last write
 }
@@ -36,7 +40,8 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 		s.problem(w, 0, refused)
 		return
 	}
-	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+	h := &hijacker{ResponseWriter: w}
+	conn, err := websocket.Accept(h, r, &websocket.AcceptOptions{
 		Subprotocols:       []string{signal.Subprotocol},
 		InsecureSkipVerify: true, // of the origin: Authorize does it, by the key's list
 		CompressionMode:    websocket.CompressionDisabled,
@@ -48,18 +53,32 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	conn.SetReadLimit(-1) // read has its own, which says goodbye
 	l.mu.Lock()
-	l.conn = conn
+	l.conn, l.network = conn, h.conn
 	if l.bye != nil { // the server is draining already
 		l.pump()
 	}
 	aborted := l.aborted
 	l.mu.Unlock()
 	if aborted {
-		conn.CloseNow()
+		h.conn.Close()
 	}
 	// The handler returns, and with it go the request, its headers and the large stack on which net/http serves: an idle link
 	// keeps only what it needs.
 	go l.read()
+}
+
+// A hijacker keeps the connection that is taken over: the websocket package has no way to close one while it waits for a client's close frame.
+type hijacker struct {
+	http.ResponseWriter
+	conn net.Conn
+}
+
+func (h *hijacker) Unwrap() http.ResponseWriter { return h.ResponseWriter }
+
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	h.conn = conn
+	return conn, rw, err
 }
 
 // readBuffers are for messages while they are parsed. Most are small; those that have grown large are not kept.
@@ -126,6 +145,9 @@ func readMessage(r io.Reader, buf []byte) ([]byte, error) {
 		}
 	}
 }
+
+// closeWait is how long a client has to answer our close frame.
+const closeWait = 2 * time.Second
 
 // pumpLocked starts the writer if it does not run.
 func (l *wsLink) pumpLocked() {
@@ -197,7 +219,9 @@ func (l *wsLink) frame(data []byte) error {
 func (l *wsLink) goodbye(r *refusal.Refusal) {
 	data, err := encodeBye(nil, r)
 	if err == nil && l.frame(data) == nil {
-		// Waits up to 5 s for the client to close too, so that it has surely read what was sent before.
+		// Waits for the client to close too (RFC 6455 §7.1.1): closing first, with something of the client's unread, would reset the connection, and
+		// the client might lose what was sent last.
+		l.network.SetReadDeadline(time.Now().Add(closeWait))
 		l.conn.Close(closeStatus(r.Code), string(r.Code))
 	}
 	l.finish()
@@ -228,18 +252,18 @@ func closeStatus(c refusal.Code) websocket.StatusCode {
 	return websocket.StatusPolicyViolation
 }
 
-// abortNow closes the connection on a goroutine of its own: closing waits for the connection's locks, and its callers must not.
+// abortNow closes the connection, on a goroutine of its own: with TLS closing may wait for the network, and its callers must not.
 func (l *wsLink) abortNow() {
 	l.mu.Lock()
 	first := !l.aborted
 	l.aborted = true
-	conn := l.conn
+	network := l.network
 	l.mu.Unlock()
-	if first && conn != nil {
+	if first && network != nil {
 		l.server.tasks.Add(1) // the link is one, and still runs
 		go func() {
 			defer l.server.tasks.Done()
-			conn.CloseNow()
+			network.Close()
 		}()
 	}
 }
