@@ -175,7 +175,6 @@ func TestRelaysBothWays(t *testing.T) {
 	}
 }
 
-
 // exchange sends between two relayed addresses, both ways, until both have got something with the right source.
 func exchange(t testing.TB, a, b net.PacketConn) {
 	t.Helper()
