@@ -4,6 +4,7 @@ package test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -202,8 +203,9 @@ func TestChromiumThroughEveryNAT(t *testing.T) {
 	t.Logf("Chromium: path as the row sees it, and milliseconds from join to the first message\n%s", &results)
 }
 
-// pionHasNoPath are the pairs for which pion's agent gathers no usable candidates. They are in the table, so that we notice when it learns.
-func pionHasNoPath(a, b lab.Kind) bool { return false }
+// pionHasNoPath says for which pairs pion's agent has no candidates that meet: it gathers relayed ones over IPv4 only (pion/ice v4.4.2,
+// gather.go: "IPv6 TURN support is not finished yet"), so that a host with IPv6 alone meets its like alone. Browsers do better, as their table shows.
+func pionHasNoPath(a, b lab.Kind) bool { return nats[a].family != nats[b].family }
 
 // TestGoPeersThroughEveryNAT makes the whole table with Go peers, which connect as a device or a server would.
 func TestGoPeersThroughEveryNAT(t *testing.T) {
@@ -215,6 +217,18 @@ func TestGoPeersThroughEveryNAT(t *testing.T) {
 			t.Run(pair[0].String()+"-"+pair[1].String(), func(t *testing.T) {
 				t.Parallel()
 				hosts := [2]*lab.Host{first[pair[0]], second[pair[1]]}
+				if pionHasNoPath(pair[0], pair[1]) {
+					// Pairs are ordered, and this kind is the last.
+					r := startGoPeer(t, hosts[1], n.certificate.CertFile, goPeerOrders{URL: n.site(hosts[1]), Channel: channelName(t), Name: "alone", GatherOnly: true})()
+					if r.Error != "" || len(r.Gathered) == 0 {
+						t.Errorf("gathered %v, %s", r.Gathered, r.Error)
+					}
+					if slices.Contains(r.Gathered, "relay") {
+						t.Errorf("pion has learned to gather relayed candidates over IPv6: this pair can be tried")
+					}
+					results.set(pair[0], pair[1], "none")
+					return
+				}
 				var reports [2]func() goPeerReport
 				for i, h := range hosts {
 					reports[i] = startGoPeer(t, h, n.certificate.CertFile, goPeerOrders{URL: n.site(h), Channel: channelName(t), Name: []string{"Mina", "Jun"}[i]})
@@ -222,13 +236,6 @@ func TestGoPeersThroughEveryNAT(t *testing.T) {
 				var cell []string
 				for i, report := range reports {
 					r := report()
-					if pionHasNoPath(pair[0], pair[1]) {
-						if r.Error == "" {
-							t.Errorf("pion has learned to connect %v to %v: path %v", pair[0], pair[1], r.Path)
-						}
-						cell = append(cell, "none 0")
-						continue
-					}
 					if r.Error != "" {
 						t.Errorf("%v to %v: %s", pair[i], pair[1-i], r.Error)
 						cell = append(cell, "failed 0")

@@ -31,12 +31,15 @@ const roleVariable = "MADANG_LAB_GO_PEER"
 
 type goPeerOrders struct {
 	URL, Channel, Name string
+	GatherOnly         bool // report the types of the candidates and call nobody
 }
 
 type goPeerReport struct {
 	Error string
 	Path  path
 	MS    int64 // from the start to the exchanged message
+	// Gathered are the types of the candidates, with GatherOnly.
+	Gathered []string
 }
 
 // startGoPeer starts a Go peer on a host. trust is a certificate file.
@@ -105,7 +108,7 @@ func playRole(encoded string) int {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	p := &goPeer{name: orders.Name, started: time.Now(), finished: make(chan error, 8), ready: make(chan struct{})}
+	p := &goPeer{name: orders.Name, started: time.Now(), finished: make(chan error, 8), ready: make(chan struct{}), described: make(chan struct{})}
 	report, err := p.call(ctx, orders)
 	if err != nil {
 		report.Error = err.Error()
@@ -114,9 +117,8 @@ func playRole(encoded string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	// The other side may not have finished.
+	// The other side may not have finished. Nothing is closed afterwards: pion would wait for its unanswered requests first.
 	_, _ = io.Copy(io.Discard, os.Stdin)
-	p.close()
 	return 0
 }
 
@@ -127,6 +129,8 @@ type goPeer struct {
 	finished chan error // nil: the message has been exchanged
 	ready    chan struct{}
 	session  *signalclient.Session
+	// described is closed when our description has been sent: candidates come after it.
+	described chan struct{}
 
 	once    sync.Once
 	mu      sync.Mutex // guards what follows: pion calls from goroutines of its own
@@ -158,6 +162,10 @@ func (p *goPeer) call(ctx context.Context, orders goPeerOrders) (r goPeerReport,
 		return r, err
 	}
 	close(p.ready)
+	if orders.GatherOnly {
+		r.Gathered, err = p.gather(ctx)
+		return r, err
+	}
 	select {
 	case err = <-p.finished:
 	case <-p.session.Done():
@@ -180,18 +188,6 @@ func (p *goPeer) call(ctx context.Context, orders goPeerOrders) (r goPeerReport,
 
 // finish says how it has gone; only the first one counts.
 func (p *goPeer) finish(err error) { p.once.Do(func() { p.finished <- err }) }
-
-func (p *goPeer) close() {
-	p.mu.Lock()
-	pc := p.pc
-	p.mu.Unlock()
-	if pc != nil {
-		_ = pc.Close()
-	}
-	if p.session != nil {
-		p.session.Close()
-	}
-}
 
 // receive runs on the session's goroutine.
 func (p *goPeer) receive(ctx context.Context, message signal.ServerMessage) error {
@@ -237,12 +233,52 @@ func (p *goPeer) connectLocked(ctx context.Context, other, name string) error {
 		if c == nil {
 			return
 		}
+		select {
+		case <-p.described:
+		case <-ctx.Done():
+			return
+		}
 		if err := p.say(ctx, signalData{PC: name, Candidates: []webrtc.ICECandidateInit{c.ToJSON()}}); err != nil {
 			p.finish(err)
 		}
 	})
 	pc.OnDataChannel(func(d *webrtc.DataChannel) { p.converse(d) })
 	return nil
+}
+
+// gather collects the types of all candidates.
+func (p *goPeer) gather(ctx context.Context) (types []string, err error) {
+	p.mu.Lock()
+	err = p.connectLocked(ctx, "", "")
+	pc := p.pc
+	p.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	done := make(chan struct{})
+	pc.OnICECandidate(func(c *webrtc.ICECandidate) {
+		if c == nil {
+			close(done)
+			return
+		}
+		types = append(types, c.Typ.String())
+	})
+	if _, err := pc.CreateDataChannel("none", nil); err != nil {
+		return nil, err
+	}
+	offer, err := pc.CreateOffer(nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := pc.SetLocalDescription(offer); err != nil {
+		return nil, err
+	}
+	select {
+	case <-done:
+		return types, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // converse exchanges a message: each side says hello and has finished when it has heard the other.
@@ -278,11 +314,19 @@ func (p *goPeer) offer(ctx context.Context, other string) error {
 	if err != nil {
 		return err
 	}
-	// Said before it is set: candidates come after the description that they belong to.
-	if err := p.say(ctx, signalData{PC: p.pcName, Description: &offer}); err != nil {
+	return p.describe(ctx, pc, offer)
+}
+
+// describe sets our description and sends it. It happens once, since nothing is negotiated again.
+func (p *goPeer) describe(ctx context.Context, pc *webrtc.PeerConnection, d webrtc.SessionDescription) error {
+	if err := pc.SetLocalDescription(d); err != nil {
 		return err
 	}
-	return pc.SetLocalDescription(offer)
+	if err := p.say(ctx, signalData{PC: p.pcName, Description: &d}); err != nil {
+		return err
+	}
+	close(p.described)
+	return nil
 }
 
 func (p *goPeer) signalled(ctx context.Context, from string, d signalData) error {
@@ -311,10 +355,7 @@ func (p *goPeer) signalled(ctx context.Context, from string, d signalData) error
 			if err != nil {
 				return err
 			}
-			if err := p.say(ctx, signalData{PC: d.PC, Description: &answer}); err != nil {
-				return err
-			}
-			if err := pc.SetLocalDescription(answer); err != nil {
+			if err := p.describe(ctx, pc, answer); err != nil {
 				return err
 			}
 		}

@@ -92,14 +92,19 @@ func StartNode(t testing.TB, config NodeConfig) *Node {
 		if err := n.Stop(); err != nil {
 			t.Error(err)
 		}
-		if t.Failed() {
-			t.Logf("the node's log:\n%s", n.log)
+		if t.Failed() && n.HTTP != "" { // else it is in the error of Start
+			t.Logf("the end of the node's log:\n%s", lastLines(n.log.String(), 40))
 		}
 	})
 	if err := n.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return n
+}
+
+func lastLines(text string, n int) string {
+	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
 // Start starts the node, again if it was stopped, with the same addresses and data, and waits until it is ready.
