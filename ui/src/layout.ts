@@ -10,6 +10,8 @@ export interface TileInfo {
 	readonly id: string;
 	readonly self: boolean;
 	readonly screen: boolean;
+	/** Width by height of its picture, once known. */
+	readonly aspect?: number;
 }
 
 export interface Rect {
@@ -55,8 +57,39 @@ export function arrange(tiles: readonly TileInfo[], width: number, height: numbe
 	if (main) return spotlight(tiles, main, width, height, gap);
 	if (wish.mode === "auto" && others.length === 1 && tiles.length === 2)
 		return duo(tiles, width, height, gap, wish.corner ?? "bottom-right");
-	const placed = grid(tiles, width, height, gap);
-	return tiles.length === 1 ? { ...placed, kind: "alone" } : placed;
+	const [only] = tiles;
+	if (only && tiles.length === 1) {
+		return {
+			kind: "alone",
+			places: new Map([[only.id, { kind: "main", ...shape(only, 0, 0, width, height) }]]),
+			hidden: [],
+		};
+	}
+	return grid(tiles, width, height, gap);
+}
+
+/** How much narrower or wider than its tile a picture may be and still fill it: somewhat more than half of it is then cut. */
+const maxCrop = 2.4;
+
+/**
+ * The part of an area that a large tile takes. A screen is shown whole, so its tile has its form. A face may be cut, but not to a slit: a
+ * landscape picture on an upright phone gets a tile that is less high than the phone.
+ */
+function shape(tile: TileInfo, x: number, y: number, width: number, height: number): Rect {
+	const aspect = tile.aspect;
+	let w = width;
+	let h = height;
+	if (aspect && Number.isFinite(aspect)) {
+		const crop = tile.screen ? 1 : maxCrop * 0.9;
+		w = Math.min(width, height * aspect * crop);
+		h = Math.min(height, (width / aspect) * crop);
+	}
+	return {
+		x: Math.round(x + (width - w) / 2),
+		y: Math.round(y + (height - h) / 2),
+		width: Math.floor(w),
+		height: Math.floor(h),
+	};
 }
 
 /** The tile that is shown large, or `null` when all are equal. */
@@ -90,7 +123,7 @@ function duo(tiles: readonly TileInfo[], width: number, height: number, gap: num
 						width: floatWidth,
 						height: floatHeight,
 					}
-				: { kind: "main", x: 0, y: 0, width, height },
+				: { kind: "main", ...shape(tile, 0, 0, width, height) },
 		);
 	}
 	return { kind: "duo", places, hidden: [] };
@@ -119,7 +152,7 @@ function spotlight(
 		hidden.push(...rest.slice(room).map((t) => t.id));
 		const used = shown.length * (tileHeight + gap) - gap;
 		let y = Math.max(0, Math.round((height - used) / 2));
-		places.set(main.id, { kind: "main", x: 0, y: 0, width: width - stripWidth - gap, height });
+		places.set(main.id, { kind: "main", ...shape(main, 0, 0, width - stripWidth - gap, height) });
 		for (const tile of shown) {
 			places.set(tile.id, {
 				kind: "strip",
@@ -138,7 +171,7 @@ function spotlight(
 		hidden.push(...rest.slice(room).map((t) => t.id));
 		const used = shown.length * (tileWidth + gap) - gap;
 		let x = Math.max(0, Math.round((width - used) / 2));
-		places.set(main.id, { kind: "main", x: 0, y: 0, width, height: height - stripHeight - gap });
+		places.set(main.id, { kind: "main", ...shape(main, 0, 0, width, height - stripHeight - gap) });
 		for (const tile of shown) {
 			places.set(tile.id, {
 				kind: "strip",
@@ -203,12 +236,9 @@ function bestGrid(count: number, width: number, height: number, gap: number) {
 	return best;
 }
 
-/**
- * Whether a picture fills its tile, cut at the edges, or is shown whole. Up to somewhat less than half of it may be cut; a landscape picture
- * on an upright phone would lose its people.
- */
+/** Whether a picture fills its tile, cut at the edges, or is shown whole. */
 export function fit(videoAspect: number | undefined, tileAspect: number): "cover" | "contain" {
 	if (!videoAspect || !Number.isFinite(videoAspect) || tileAspect <= 0) return "cover";
 	const ratio = videoAspect / tileAspect;
-	return Math.max(ratio, 1 / ratio) > 2.2 ? "contain" : "cover";
+	return Math.max(ratio, 1 / ratio) > maxCrop ? "contain" : "cover";
 }

@@ -384,7 +384,7 @@ export class MadangCall extends LitElement {
 
 	toast(text: string, icon?: Toast["icon"], action?: () => void): void {
 		const toast: Toast = { id: ++this.#toastId, text, ...(icon ? { icon } : {}), ...(action ? { action } : {}) };
-		this.toastList = [...this.toastList.slice(-2), toast];
+		this.toastList = [...this.toastList.slice(-1), toast];
 		this.announcement = text;
 		setTimeout(() => this.dropToast(toast.id), action ? 6000 : 3800);
 	}
@@ -699,7 +699,7 @@ export class MadangCall extends LitElement {
 	// --- drawing --------------------------------------------------------------------------------------------------------------
 
 	protected override render() {
-		const { session, t } = this;
+		const { session } = this;
 		if (!session) return nothing;
 		const body =
 			session.phase === "prejoin"
@@ -717,10 +717,9 @@ export class MadangCall extends LitElement {
 						`;
 		return html`
 			<div class="root" data-phase=${session.phase} lang=${this.language}>
-				${body} ${toasts(this)} ${dialogs(this)}
+				${body} ${session.phase === "call" ? nothing : toasts(this)} ${dialogs(this)}
 				<div class="sr" role="status" aria-live="polite" data-testid="announcement">${this.announcement}</div>
 			</div>
-			<span hidden>${t.product}</span>
 		`;
 	}
 
@@ -768,7 +767,10 @@ export class MadangCall extends LitElement {
 	#place(): void {
 		const stage = this.renderRoot.querySelector<HTMLElement>(".stage");
 		if (!stage) return;
-		const tiles = tilesOf(this);
+		const tiles = tilesOf(this).map((tile) => ({
+			...tile,
+			aspect: tile.track ? this.#aspects.get(tile.id) : undefined,
+		}));
 		const { width, height } = this.#stageSize;
 		const arrangement: Arrangement = arrange(tiles, width, height, {
 			mode: this.layout,

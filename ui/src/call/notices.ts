@@ -8,9 +8,10 @@ import { face } from "./panels.js";
 export function banners(call: MadangCall): TemplateResult {
 	const { session, t } = call;
 	const asking = [...session.asking.values()];
-	const first = asking[0];
+	// The list of people has the same question, with everybody who waits.
+	const first = call.panel === "people" ? asking.find((a) => a.reason === "ring") : asking[0];
 	return html`
-		<div class="banners">
+		<div class="banners" ?data-panel=${call.panel !== null}>
 			${
 				session.reconnecting
 					? html`<div class="banner plain" data-testid="state" data-state="reconnecting" role="status"><span class="spinner"></span><span>${t.state.reconnecting}</span></div>`
@@ -33,6 +34,7 @@ export function banners(call: MadangCall): TemplateResult {
 					: nothing
 			}
 			${first ? question(call, first.caller.id, first.caller.name || t.prejoin.guest, first.reason, asking.length) : nothing}
+			${toasts(call)}
 		</div>
 	`;
 }

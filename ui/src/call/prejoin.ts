@@ -22,9 +22,9 @@ export function prejoin(call: MadangCall): TemplateResult {
 	return html`
 		<div class="center" part="prejoin">
 			<div class="prejoin">
+				${call.fullPage ? html`<a class="brand" href="/">${mark()}<span>${t.product}</span></a>` : nothing}
 				<div class="preview">${preview(call)}</div>
-				<div>
-					${call.fullPage ? html`<a class="brand" href="/">${mark()}<span>${t.product}</span></a>` : nothing}
+				<div class="form">
 					<h1>${t.prejoin.heading}</h1>
 					<p class="lead">${t.prejoin.joining(call.channel)}</p>
 					<form
@@ -96,7 +96,7 @@ function preview(call: MadangCall): TemplateResult {
 				? html`<video data-testid="preview" aria-hidden="true" autoplay playsinline muted .muted=${true} .srcObject=${streamOf(media.camera)}></video>`
 				: html`
 						${lattice()}
-						<div class="off" data-testid="device-state" data-code=${trouble ?? nothing}>
+						<div class="nopic" data-testid="device-state" data-code=${trouble ?? nothing}>
 							${
 								explained
 									? html`<strong>${explained.title}</strong>
@@ -125,7 +125,7 @@ function preview(call: MadangCall): TemplateResult {
 				?disabled=${session.mediaState === "opening"}
 				@click=${() => void session.toggleMicrophone()}
 			>
-				${icon(micOn ? "mic" : "micOff")}${micOn ? html`<span class="vol"></span>` : nothing}
+				${icon(micOn ? "mic" : "micOff")}${micOn ? meter(call) : nothing}
 			</button>
 			<button
 				class="tool ${cameraOn ? "" : "off"}"

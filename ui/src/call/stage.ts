@@ -146,7 +146,7 @@ function tileView(call: MadangCall, tile: Tile): TemplateResult {
 			</div>
 			<div class="caption">
 				<span class="who">
-					${tile.screen ? icon("screen") : tile.muted ? icon("micOff") : nothing}
+					${tile.screen ? icon("screen") : tile.muted ? html`<span class="muted">${icon("micOff")}</span>` : nothing}
 					<b>${tile.self ? `${call.name ? `${call.name} · ` : ""}${t.tile.you}` : label}</b>
 				</span>
 				${

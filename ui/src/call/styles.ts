@@ -15,7 +15,8 @@ export const styles = css`
 	.prejoin { width: 100%; max-width: 1040px; display: grid; grid-template-columns: minmax(0, 1.35fr) minmax(280px, 1fr); gap: 20px 56px; align-items: center; }
 	.brand { display: inline-flex; align-items: center; gap: 10px; font-weight: 700; letter-spacing: -0.01em; text-decoration: none; color: var(--m-ink); }
 	.brand .mark { width: 28px; height: 28px; }
-	.prejoin .brand { margin-bottom: 28px; }
+	.prejoin .brand { grid-column: 1 / -1; justify-self: start; }
+	.prejoin .tool:has(.meter) { display: flex; align-items: center; gap: 8px; padding: 0 16px 0 14px; color: var(--m-accent); }
 	.prejoin h1 { font-size: 32px; line-height: 1.2; letter-spacing: -0.025em; font-weight: 700; text-wrap: balance; }
 	.prejoin .lead { margin: 8px 0 24px; color: var(--m-ink-2); }
 	.prejoin form { display: grid; gap: 14px; }
@@ -26,9 +27,9 @@ export const styles = css`
 	.check input { width: 20px; height: 20px; margin: 0; accent-color: var(--m-accent); flex: none; }
 	.preview { position: relative; aspect-ratio: 16 / 10; border-radius: 28px; overflow: hidden; background: var(--m-sunk); box-shadow: var(--m-shadow); }
 	.preview video { width: 100%; height: 100%; object-fit: cover; transform: scaleX(-1); display: block; }
-	.preview .off { position: absolute; inset: 0; display: grid; place-items: center; align-content: center; gap: 14px; padding: 24px 28px 92px; text-align: center; color: var(--m-ink-2); }
-	.preview .off strong { color: var(--m-ink); font-size: 18px; line-height: 1.35; }
-	.preview .off p { font-size: 15px; max-width: 46ch; }
+	.preview .nopic { position: absolute; inset: 0; display: grid; place-items: center; align-content: center; gap: 14px; padding: 24px 28px 92px; text-align: center; color: var(--m-ink-2); }
+	.preview .nopic strong { color: var(--m-ink); font-size: 18px; line-height: 1.35; }
+	.preview .nopic p { font-size: 15px; max-width: 46ch; }
 	.preview .tools { position: absolute; left: 0; right: 0; bottom: 18px; display: flex; justify-content: center; gap: 12px; }
 	.lattice { position: absolute; inset: 0; width: 100%; height: 100%; opacity: 0.5; }
 	.lattice path { fill: none; stroke: var(--m-line); stroke-width: 1; vector-effect: non-scaling-stroke; }
@@ -79,10 +80,10 @@ export const styles = css`
 	.frame { position: absolute; inset: 0; overflow: hidden; border-radius: var(--m-radius); background: var(--m-sunk); }
 	.tile[data-kind="strip"] .frame, .tile[data-kind="float"] .frame { border-radius: 16px; }
 	.frame video { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: cover; display: block; background: var(--m-sunk); }
-	.tile[data-fit="contain"] .frame { background: #12100c; }
-	.tile[data-fit="contain"] .frame video { object-fit: contain; background: none; }
+	
+	.tile[data-fit="contain"] .frame video { object-fit: contain; }
 	.tile[data-mirror] .frame video { transform: scaleX(-1); }
-	.tile[data-dim] .frame video { filter: grayscale(0.7) brightness(0.55); }
+	.tile[data-dim] .frame video { filter: grayscale(0.8); }
 	.ringline { position: absolute; inset: 0; border-radius: inherit; pointer-events: none; box-shadow: inset 0 0 0 0 transparent; transition: box-shadow 0.2s; z-index: 1; border-radius: var(--m-radius); }
 	.tile[data-kind="strip"] .ringline, .tile[data-kind="float"] .ringline { border-radius: 16px; }
 	.tile[data-speaking] .ringline { box-shadow: inset 0 0 0 3px var(--m-accent), inset 0 0 0 4px var(--m-surface); }
@@ -92,7 +93,7 @@ export const styles = css`
 	.caption .who { display: flex; align-items: center; gap: 6px; min-width: 0; padding: 6px 10px; }
 	.caption .who b { font-weight: 600; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; word-break: normal; }
 	.caption .icon { width: 17px; height: 17px; }
-	.caption .who .icon { color: #ffb3a8; }
+	.caption .muted { display: inline-flex; color: #ffb3a8; }
 	.caption button { display: grid; place-items: center; align-self: stretch; min-width: 34px; min-height: 30px; margin-left: -6px; border: 0; border-radius: 9px; background: none; color: inherit; cursor: pointer; }
 	.caption button:hover { background: rgb(255 255 255 / 16%); }
 	.caption button:focus-visible, .corner button:focus-visible { outline-color: #fff; outline-offset: -3px; }
@@ -108,21 +109,22 @@ export const styles = css`
 	.corner button:hover { background: rgb(16 20 18 / 92%); }
 	.corner .icon { width: 19px; height: 19px; }
 	@media (hover: none) { .corner { opacity: 1; } .tile[data-kind="strip"] .corner { display: none; } }
-	.trouble { position: absolute; inset: 0; display: grid; place-items: center; align-content: center; gap: 10px; padding: 16px 16px 44px; text-align: center; color: #fff; background: rgb(14 18 16 / 62%); z-index: 1; font-size: 15px; }
-	.trouble.soft { background: none; color: var(--m-ink-2); place-items: end center; align-content: end; padding-bottom: 54px; }
+	.trouble { position: absolute; inset: 0; display: grid; place-items: center; align-content: center; gap: 10px; padding: 16px 16px 44px; text-align: center; color: #fff; background: rgb(14 18 16 / 58%); z-index: 1; font-size: 15px; }
+	.trouble.soft { display: flex; align-items: flex-end; justify-content: center; background: none; color: var(--m-ink-2); padding-bottom: 14px; gap: 8px; }
+	.trouble.soft .spinner { width: 18px; height: 18px; border-width: 2px; margin-bottom: 2px; }
 	.tile[data-kind="strip"] .trouble, .tile[data-kind="float"] .trouble { font-size: 12px; padding: 6px 8px 34px; }
 	.spinner { width: 26px; height: 26px; border-radius: 50%; border: 3px solid currentColor; border-right-color: transparent; animation: turn 0.9s linear infinite; opacity: 0.85; }
 	@keyframes turn { to { transform: rotate(360deg); } }
 	.overflow { position: absolute; right: 10px; top: 10px; z-index: 4; padding: 6px 12px; border-radius: 11px; background: var(--m-surface); border: 1px solid var(--m-line); font-size: 14px; font-weight: 600; }
 
-	.alone { position: absolute; z-index: 3; left: 50%; top: 50%; translate: -50% -50%; width: min(400px, calc(100% - 32px)); max-height: calc(100% - 24px); overflow: auto; padding: 26px; border-radius: 24px; background: var(--m-surface); box-shadow: var(--m-shadow); text-align: center; display: grid; gap: 12px; justify-items: center; animation: arrive 0.4s cubic-bezier(0.2, 0.8, 0.2, 1); }
+	.alone { position: absolute; z-index: 3; left: 50%; top: 50%; translate: -50% -50%; width: min(400px, calc(100% - 32px)); max-height: calc(100% - 24px); overflow: auto; padding: 26px; border-radius: 24px; background: var(--m-surface); box-shadow: var(--m-shadow); text-align: center; display: grid; grid-template-columns: minmax(0, 1fr); gap: 12px; justify-items: center; animation: arrive 0.4s cubic-bezier(0.2, 0.8, 0.2, 1); }
 	.alone h2 { font-size: 21px; letter-spacing: -0.02em; }
 	.alone p { color: var(--m-ink-2); font-size: 15px; }
 	.linkbox { display: flex; width: 100%; align-items: center; gap: 6px; padding: 5px 5px 5px 14px; border-radius: 14px; background: var(--m-sunk); text-align: left; }
 	.linkbox code { flex: 1; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; font: 500 14px/1.4 ui-monospace, "SF Mono", Menlo, Consolas, monospace; word-break: normal; }
 	.qr { display: block; width: 148px; height: 148px; border-radius: 16px; background: #fff; padding: 6px; }
 	.qr path { fill: #16201b; }
-	.alone .row { display: flex; gap: 8px; flex-wrap: wrap; justify-content: center; }
+	.alone .row { display: flex; width: 100%; gap: 8px; flex-wrap: wrap; justify-content: center; }
 
 	/* --- bar --- */
 	.bar { position: relative; flex: none; display: flex; justify-content: center; align-items: center; gap: 10px; padding: 2px 16px 16px; padding-bottom: max(16px, env(safe-area-inset-bottom)); z-index: 6; }
@@ -137,6 +139,7 @@ export const styles = css`
 	.group .tool.arrow { min-width: 30px; margin-left: 2px; border-top-left-radius: 6px; border-bottom-left-radius: 6px; }
 	.tool.arrow .icon { width: 18px; height: 18px; }
 	.tool.leave { background: var(--m-danger); color: var(--m-on-danger); border-color: transparent; min-width: 68px; }
+	.tool.leave .icon { width: 28px; height: 28px; }
 	.tool.leave:hover { background: color-mix(in oklab, var(--m-danger) 86%, var(--m-ink)); }
 	.bar .gap { width: 10px; }
 	.badge { position: absolute; right: -6px; top: -6px; min-width: 22px; height: 22px; padding: 0 6px; border-radius: 11px; border: 2px solid var(--m-paper); background: var(--m-danger); color: var(--m-on-danger); font-size: 12px; font-weight: 700; line-height: 18px; text-align: center; font-variant-numeric: tabular-nums; }
@@ -224,8 +227,9 @@ export const styles = css`
 	.switch input:checked::after { left: 21px; }
 
 	/* --- messages over the call --- */
-	.banners { position: absolute; left: 0; right: 0; top: 8px; display: grid; justify-items: center; gap: 8px; padding: 0 12px; z-index: 7; pointer-events: none; }
-	.banners > * { pointer-events: auto; animation: drop 0.25s cubic-bezier(0.2, 0.8, 0.2, 1); }
+	.banners { position: absolute; left: 0; right: 0; top: 24px; display: grid; justify-items: center; gap: 8px; padding: 0 12px; z-index: 4; pointer-events: none; }
+	.banners[data-panel] { right: 360px; }
+	.banners > :not(.toasts) { pointer-events: auto; animation: drop 0.25s cubic-bezier(0.2, 0.8, 0.2, 1); }
 	@keyframes drop { from { opacity: 0; transform: translateY(-10px); } }
 	.banner { display: flex; align-items: center; gap: 12px; max-width: min(560px, 100%); padding: 8px 10px 8px 16px; border-radius: 16px; border: 1px solid var(--m-line); background: var(--m-surface); box-shadow: var(--m-shadow); font-size: 15px; line-height: 1.4; }
 	.banner.plain { padding: 10px 18px; }
@@ -240,7 +244,8 @@ export const styles = css`
 	.asking .face { display: grid; place-items: center; width: 46px; height: 46px; border-radius: 15px; color: #fff; flex: none; white-space: nowrap; }
 	.asking .row { display: flex; gap: 8px; flex-wrap: wrap; }
 	.asking .row .button { flex: 1; min-height: 44px; padding: 8px 12px; white-space: nowrap; }
-	.toasts { position: absolute; left: 50%; bottom: 92px; translate: -50% 0; display: grid; justify-items: center; gap: 8px; z-index: 7; pointer-events: none; width: max-content; max-width: calc(100% - 24px); }
+	.toasts { display: grid; justify-items: center; gap: 8px; pointer-events: none; max-width: 100%; }
+	.root > .toasts { position: absolute; left: 12px; right: 12px; bottom: 24px; z-index: 7; }
 	.toast { display: flex; align-items: center; gap: 10px; max-width: min(440px, 100%); padding: 10px 16px; border: 0; border-radius: 14px; background: var(--m-ink); color: var(--m-paper); font-size: 15px; line-height: 1.4; text-align: left; animation: pop 0.2s; box-shadow: var(--m-shadow); }
 	.toast span { overflow: hidden; display: -webkit-box; -webkit-line-clamp: 3; -webkit-box-orient: vertical; }
 	button.toast { pointer-events: auto; cursor: pointer; }
@@ -253,7 +258,7 @@ export const styles = css`
 	dialog > header { display: flex; justify-content: space-between; align-items: center; gap: 12px; margin: -8px -8px 8px 0; }
 	dialog h2 { font-size: 21px; letter-spacing: -0.02em; }
 	dialog p { color: var(--m-ink-2); }
-	dialog .stack { display: grid; gap: 14px; }
+	dialog .stack { display: grid; grid-template-columns: minmax(0, 1fr); gap: 14px; }
 	dialog .qr { width: min(220px, 60vw); height: auto; aspect-ratio: 1; margin: 0 auto; border: 1px solid var(--m-line); }
 	dialog .row { display: flex; gap: 10px; justify-content: flex-end; flex-wrap: wrap; }
 	.keys { display: grid; grid-template-columns: 1fr auto; gap: 8px 20px; align-items: center; margin: 12px 0 16px; }
@@ -262,7 +267,7 @@ export const styles = css`
 	/* --- sizes --- */
 	@container call (max-width: 760px) {
 		.prejoin { grid-template-columns: minmax(0, 1fr); max-width: 480px; gap: 22px; }
-		.prejoin .brand { margin-bottom: 12px; }
+		.prejoin .brand { margin-bottom: -8px; }
 		.prejoin h1 { font-size: 26px; }
 		.prejoin .lead { margin: 4px 0 16px; font-size: 15px; }
 		.preview { aspect-ratio: 4 / 3.4; border-radius: 24px; }
@@ -270,12 +275,12 @@ export const styles = css`
 		.top .brand span, .top .chip.count, .bar .wide { display: none; }
 		.body { padding: 6px 8px 8px; }
 		.panel { position: absolute; inset: 0 8px 8px; width: auto; }
+		.banners, .banners[data-panel] { right: 0; z-index: 6; }
 		.bar { justify-content: space-evenly; gap: 4px; padding: 2px 8px 12px; padding-bottom: max(12px, env(safe-area-inset-bottom)); }
 		.bar .gap { display: none; }
 		.bar .group { position: static; }
 		.pop, .pop.end { left: 8px; right: 8px; width: auto; max-width: none; }
 		.tool .tip { display: none; }
-		.toasts { bottom: 86px; }
 		.alone { padding: 20px; }
 	}
 	@container call (max-width: 420px) {
@@ -308,11 +313,11 @@ export const styles = css`
 		.tool, .tool.leave { min-width: 48px; width: 48px; height: 46px; border-radius: 15px; }
 		.pop, .pop.end { left: auto; right: calc(100% + 4px); bottom: 8px; width: 300px; max-height: calc(100cqh - 16px); }
 		.panel { position: relative; inset: auto; width: min(320px, 46cqw); }
+		.banners[data-panel] { right: min(332px, 48cqw); }
 		.alone { display: flex; flex-wrap: wrap; justify-content: center; align-items: center; width: min(520px, calc(100% - 24px)); padding: 16px; }
 		.alone h2 { width: 100%; }
 		.alone .qr { width: 104px; height: 104px; }
 		.alone .row { flex: 1; min-width: 180px; }
-		.toasts { bottom: 14px; }
 	}
 	@media (forced-colors: active) {
 		.tool, .tile .frame, .pop, .panel, .banner { border: 1px solid CanvasText; }

@@ -38,7 +38,7 @@ export function door(): TemplateResult {
 	return html`
 		<svg viewBox="0 0 560 470" aria-hidden="true" focusable="false">
 			<rect class="d-sky" width="560" height="470" rx="36"/>
-			<circle class="d-sun" cx="452" cy="74" r="38"/>
+			<circle class="d-sun" cx="497" cy="52" r="27"/>
 			<path class="d-yard" d="M0 418h560v16a36 36 0 0 1-36 36H36a36 36 0 0 1-36-36z"/>
 			<rect class="d-wood" x="62" y="146" width="436" height="18"/>
 			<rect class="d-wood" x="66" y="146" width="16" height="258"/>
