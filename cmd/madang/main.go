@@ -74,16 +74,16 @@ func run(args []string, stdout, stderr io.Writer) int {
 type streams struct{ out, err io.Writer }
 
 func report(stderr io.Writer, err error, code int) int {
+	var wrong *config.Error
+	if errors.As(err, &wrong) {
+		code = exitUsage
+	}
 	fmt.Fprintln(stderr, "error:", err)
 	var h hinter
 	if errors.As(err, &h) && h.Hint() != "" {
 		fmt.Fprintln(stderr, "hint: ", h.Hint())
 	} else if code == exitUsage {
 		fmt.Fprintln(stderr, "hint:  madang --help lists the commands, madang COMMAND --help their flags")
-	}
-	var wrong *config.Error
-	if errors.As(err, &wrong) {
-		return exitUsage
 	}
 	return code
 }

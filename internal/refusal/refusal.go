@@ -62,6 +62,7 @@ type Refusal struct {
 	Message    string         // English; the table's sentence, or one that says more
 	RetryAfter time.Duration  // how long to wait; zero: unknown
 	Detail     map[string]any // facts for programs, such as the name of a field
+	Advice     string         // what an operator can do, for the command line; empty: Message says it
 	err        error          // the cause, for our own log
 }
 
@@ -84,6 +85,12 @@ func (r *Refusal) With(key string, value any) *Refusal {
 	r.Detail[key] = value
 	return r
 }
+
+// Advise sets what an operator can do, and returns r.
+func (r *Refusal) Advise(advice string) *Refusal { r.Advice = advice; return r }
+
+// Hint returns Advice.
+func (r *Refusal) Hint() string { return r.Advice }
 
 // Because keeps the cause for our own log, and returns r. The cause is never sent.
 func (r *Refusal) Because(err error) *Refusal { r.err = err; return r }

@@ -17,15 +17,15 @@ func explainFile(dir string, err error) error {
 	case errors.As(err, &r):
 		return err
 	case errors.Is(err, syscall.EROFS):
-		r = refusal.Newf(refusal.Storage, "the data directory %s is on a read-only file system: mount it writable, or choose another with --data", dir)
+		r = refusal.Newf(refusal.Storage, "the data directory %s is on a read-only file system", dir).Advise("mount it writable, or choose another with --data")
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		r = refusal.Newf(refusal.Storage, "no space is left in the data directory %s: free some, or choose another with --data", dir)
+		r = refusal.Newf(refusal.Storage, "no space is left in the data directory %s", dir).Advise("free some, or choose another with --data")
 	case errors.Is(err, fs.ErrPermission):
-		r = refusal.Newf(refusal.Storage, "the data directory %s may not be read or written by this user: change its owner, or choose another with --data", dir)
+		r = refusal.Newf(refusal.Storage, "the data directory %s may not be read or written by this user", dir).Advise("change its owner, or choose another with --data")
 	case errors.Is(err, syscall.ENOTDIR):
-		r = refusal.Newf(refusal.Storage, "the data directory %s is not a directory", dir)
+		r = refusal.Newf(refusal.Storage, "the data directory %s is not a directory", dir).Advise("choose another with --data")
 	default:
-		r = refusal.Newf(refusal.Storage, "the data directory %s cannot be used", dir)
+		r = refusal.Newf(refusal.Storage, "the data directory %s cannot be used", dir).Advise("look at the disk that it is on, or choose another with --data")
 	}
 	return r.Because(err)
 }

@@ -50,7 +50,7 @@ func LockServer(dir string) (*ServerLock, error) {
 			who = fmt.Sprintf(" (process %s)", strings.TrimSpace(string(b)))
 		}
 		f.Close()
-		return nil, refusal.Newf(refusal.Storage, "another server%s runs on the data directory %s: stop it, or choose another with --data", who, dir).Because(ErrServerRuns)
+		return nil, refusal.Newf(refusal.Storage, "another server%s runs on the data directory %s", who, dir).Advise("stop it, or choose another with --data").Because(ErrServerRuns)
 	}
 	// The number is for people only; a full disk must not keep the server from starting.
 	if err := f.Truncate(0); err == nil {

@@ -89,17 +89,17 @@ func (e *sqliteEngine) explain(err error) error {
 	case sqlitelib.SQLITE_INTERRUPT:
 		return context.Canceled // SQLite was interrupted because the context ended
 	case sqlitelib.SQLITE_READONLY:
-		r = refusal.Newf(refusal.Storage, "the database in %s is read-only: mount its file system writable, or change the owner of its files", e.dir)
+		r = refusal.Newf(refusal.Storage, "the database in %s is read-only", e.dir).Advise("mount its file system writable, or change the owner of its files")
 	case sqlitelib.SQLITE_FULL:
-		r = refusal.Newf(refusal.Storage, "no space is left in the data directory %s", e.dir)
+		r = refusal.Newf(refusal.Storage, "no space is left in the data directory %s", e.dir).Advise("free some, or choose another with --data")
 	case sqlitelib.SQLITE_BUSY, sqlitelib.SQLITE_LOCKED:
-		r = refusal.Newf(refusal.Storage, "the database in %s is busy: another process writes for a long time", e.dir)
+		r = refusal.Newf(refusal.Storage, "the database in %s is busy: another process writes for a long time", e.dir).Advise("look for a backup or another program that has the database open")
 	case sqlitelib.SQLITE_CANTOPEN, sqlitelib.SQLITE_PERM:
-		r = refusal.Newf(refusal.Storage, "the database in %s cannot be opened: look at the permissions of the directory and of %s*, and at the space left", e.dir, DatabaseFile)
+		r = refusal.Newf(refusal.Storage, "the database in %s cannot be opened", e.dir).Advise("look at the permissions of the directory and of " + DatabaseFile + "*, and at the space left")
 	case sqlitelib.SQLITE_CORRUPT, sqlitelib.SQLITE_NOTADB:
-		r = refusal.Newf(refusal.Storage, "the file %s in %s is damaged or is not a database: restore a backup, or choose another data directory", DatabaseFile, e.dir)
+		r = refusal.Newf(refusal.Storage, "the file %s in %s is damaged or is not a database", DatabaseFile, e.dir).Advise("restore a backup, or choose another data directory")
 	case sqlitelib.SQLITE_IOERR:
-		r = refusal.Newf(refusal.Storage, "the disk of the data directory %s does not read or write: it is full or failing", e.dir)
+		r = refusal.Newf(refusal.Storage, "the disk of the data directory %s does not read or write", e.dir).Advise("it is full or failing: look at it before anything else")
 	default:
 		return err
 	}

@@ -117,8 +117,8 @@ func (db *DB) migrate(ctx context.Context) error {
 		return fmt.Errorf("read the version of the database: %w", err)
 	}
 	if current > target {
-		return refusal.Newf(refusal.Storage, "%s (its version is %d, this program knows %d): use that version, or another data directory",
-			ErrNewer, current, target).Because(ErrNewer)
+		return refusal.Newf(refusal.Storage, "%s (its version is %d, this program knows %d)",
+			ErrNewer, current, target).Advise("use that version of the program, or choose another data directory with --data").Because(ErrNewer)
 	}
 	if current == target {
 		return nil
@@ -234,7 +234,7 @@ func prepareDir(dir string) error {
 		return explainFile(dir, err)
 	}
 	if !info.IsDir() {
-		return refusal.Newf(refusal.Storage, "the data directory %s is not a directory", dir)
+		return refusal.Newf(refusal.Storage, "the data directory %s is not a directory", dir).Advise("choose another with --data")
 	}
 	return nil
 }
