@@ -54,7 +54,16 @@ func TestCalls(t *testing.T) {
 			if pair[0] == browser.Chromium { // Firefox has no screen to share when headless
 				before := b.received()
 				a.do(patience, "await lab.local.shareScreen({ audio: false })", nil)
-				b.await(patience, `(() => { const v = document.querySelector('video[data-source="screen"]'); return v && v.videoWidth >= 1280 && v.currentTime > 0; })()`)
+				// In full size, even at the beginning, when little is known of the bandwidth.
+				var size struct{ Width, Height int }
+				a.do(patience, "return lab.local.screen.getSettings()", &size)
+				if size.Width < 1280 {
+					t.Errorf("the browser shares a screen of %dx%d, want one that is larger than the camera's picture", size.Width, size.Height)
+				}
+				shown := fmt.Sprintf(`(() => { const v = document.querySelector('video[data-source="screen"]'); return v && v.videoWidth === %d && v.videoHeight === %d && v.currentTime > 0; })()`, size.Width, size.Height)
+				if err := b.WaitFor(within(t, patience), shown); err != nil {
+					t.Fatalf("%s does not see the screen: %v\n%s\nMina: %s", b.name, err, b.figures(), a.figures())
+				}
 				b.await(patience, `lab.received().then((r) => r.streams >= 3 && r.frames > %d)`, before.Frames)
 				b.await(patience, `lab.peer("Mina").media.screen === "on"`)
 				a.do(patience, "await lab.local.stopScreen()", nil)

@@ -107,8 +107,20 @@ func (m *member) do(d time.Duration, body string, out any) {
 func (m *member) await(d time.Duration, format string, args ...any) {
 	m.t.Helper()
 	if err := m.WaitFor(within(m.t, d), fmt.Sprintf(format, args...)); err != nil {
-		m.t.Fatalf("%s: %v", m.name, err)
+		m.t.Fatalf("%s: %v\n%s", m.name, err, m.figures())
 	}
+}
+
+// figures says what a member sends and receives, for the message of a test that fails.
+func (m *member) figures() string {
+	// The test's own context may be what has ended.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.t.Context()), 10*time.Second)
+	defer cancel()
+	var text string
+	if err := m.Eval(ctx, "return lab.figures()", &text); err != nil {
+		return err.Error()
+	}
+	return text
 }
 
 type received struct {

@@ -368,22 +368,25 @@ export class Connection extends Emitter<ConnectionEvents> {
 		});
 	}
 
-	#limitBitrates(attempt: Attempt): void {
+	/** Bounds what each sender sends, and lets a screen give up frames before it gives up sharpness: a text has to stay readable. */
+	#tune(attempt: Attempt): void {
 		for (const [source, { sender }] of attempt.sending) {
 			const { audio, video, screen } = this.#host.maxBitrateBps;
 			const maxBitrate = source === "screen" ? screen : source === "camera" ? video : audio;
 			const parameters = sender.getParameters();
 			const encoding = parameters.encodings?.[0];
-			if (!encoding || encoding.maxBitrate === maxBitrate) continue;
+			const sharp = source !== "screen" || parameters.degradationPreference === "maintain-resolution";
+			if (!encoding || (encoding.maxBitrate === maxBitrate && sharp)) continue;
 			if (maxBitrate === undefined) delete encoding.maxBitrate;
 			else encoding.maxBitrate = maxBitrate;
+			if (source === "screen") parameters.degradationPreference = "maintain-resolution";
 			sender.setParameters(parameters).catch(() => {}); // closed, or negotiated anew meanwhile: it comes again then
 		}
 	}
 
 	/** The limits have changed. */
 	limit(): void {
-		if (this.#attempt?.agreed) this.#limitBitrates(this.#attempt);
+		if (this.#attempt?.agreed) this.#tune(this.#attempt);
 	}
 
 	// ---- negotiation
@@ -495,7 +498,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 		if (this.#attempt !== attempt) return;
 		if (description.type === "answer") this.#adopt(attempt, sources);
 		attempt.agreed = true;
-		this.#limitBitrates(attempt);
+		this.#tune(attempt);
 		this.#attach(attempt); // a screen that has waited for the first agreement
 		this.emit("tracks");
 	}

@@ -7,14 +7,26 @@ window.RTCPeerConnection = class extends Native {
 	constructor(...args) {
 		super(...args);
 		connections.push(this);
-		this.addEventListener("connectionstatechange", () => changes.push({ at: performance.now(), state: this.connectionState }));
+		this.addEventListener("connectionstatechange", () =>
+			changes.push({ at: performance.now(), state: this.connectionState }),
+		);
 	}
 };
-const sdk = await import(server + "/sdk/madang.js");
+const sdk = await import(`${server}/sdk/madang.js`);
 const lab = {
-	sdk, connections, changes,
-	channel: null, local: null,
-	chats: [], commands: [], states: [], errors: [], ringing: [], left: [], ended: [], blobs: {},
+	sdk,
+	connections,
+	changes,
+	channel: null,
+	local: null,
+	chats: [],
+	commands: [],
+	states: [],
+	errors: [],
+	ringing: [],
+	left: [],
+	ended: [],
+	blobs: {},
 };
 window.lab = lab;
 
@@ -36,7 +48,7 @@ const show = (peer) => {
 		lab.ended.push(track.source);
 		find(peer, track.source)?.remove();
 	});
-	peer.on("data", (link) => receive(peer, link));
+	peer.on("data", receive);
 };
 
 lab.openMedia = async () => {
@@ -50,7 +62,9 @@ lab.join = async ({ withMedia = true, ...options }) => {
 	channel.on("peer-joined", show);
 	channel.on("peer-left", (peer, reason) => lab.left.push({ name: peer.name, reason }));
 	channel.on("chat", (message) => lab.chats.push({ from: message.from?.name, text: message.text }));
-	channel.on("command", (command) => lab.commands.push({ from: command.from?.name, name: command.name, data: command.data }));
+	channel.on("command", (command) =>
+		lab.commands.push({ from: command.from?.name, name: command.name, data: command.data }),
+	);
 	channel.on("state", (state, error) => lab.states.push({ at: performance.now(), state, code: error?.code }));
 	channel.on("error", (error) => lab.errors.push(error.code));
 	channel.on("ring", (peer) => lab.ringing.push(peer.name));
@@ -79,6 +93,34 @@ lab.received = async () => {
 	return sum;
 };
 
+// What is under way now, in one line for each medium: for the messages of tests that fail.
+lab.figures = async () => {
+	const lines = [...document.querySelectorAll("video")].map(
+		(v) =>
+			`element ${v.dataset.peer}/${v.dataset.source} ${v.videoWidth}x${v.videoHeight} at ${v.currentTime.toFixed(1)} s`,
+	);
+	for (const connection of connections) {
+		if (connection.connectionState !== "connected") lines.push(`connection ${connection.connectionState}`);
+		if (connection.connectionState === "closed") continue;
+		for (const s of (await connection.getStats()).values()) {
+			const size = `${s.frameWidth}x${s.frameHeight}@${s.framesPerSecond} mid ${s.mid}`;
+			if (s.type === "inbound-rtp" && s.kind === "video")
+				lines.push(
+					`in ${size} ${s.bytesReceived} bytes ${s.framesReceived} received ${s.framesDecoded} decoded ${s.keyFramesDecoded} key ${s.packetsLost} lost ${s.pliCount} PLI`,
+				);
+			if (s.type === "outbound-rtp" && s.kind === "video")
+				lines.push(
+					`out ${size} ${s.bytesSent} bytes ${s.framesEncoded} encoded ${s.framesSent} sent limited by ${s.qualityLimitationReason} target ${s.targetBitrate} ${s.pliCount} PLI active ${s.active}`,
+				);
+			if (s.type === "media-source" && s.kind === "video")
+				lines.push(`source ${s.width}x${s.height}@${s.framesPerSecond} ${s.frames} frames`);
+			if (s.type === "candidate-pair" && s.nominated)
+				lines.push(`pair ${s.state} out ${s.availableOutgoingBitrate} bit/s rtt ${s.currentRoundTripTime}`);
+		}
+	}
+	return lines.join("; ");
+};
+
 // The selected candidate pair of the only connection, in the words of W3C webrtc-stats.
 lab.path = async () => {
 	const connection = connections.findLast((c) => c.connectionState === "connected");
@@ -88,14 +130,24 @@ lab.path = async () => {
 		const pair = stats.get(s.selectedCandidatePairId);
 		const local = stats.get(pair.localCandidateId);
 		const remote = stats.get(pair.remoteCandidateId);
-		return { local: local.candidateType, remote: remote.candidateType, protocol: local.protocol, relayProtocol: local.relayProtocol ?? "" };
+		return {
+			local: local.candidateType,
+			remote: remote.candidateType,
+			protocol: local.protocol,
+			relayProtocol: local.relayProtocol ?? "",
+		};
 	}
 	for (const pair of stats.values()) {
 		// Firefox has no transport statistics.
 		if (pair.type !== "candidate-pair" || !pair.selected) continue;
 		const local = stats.get(pair.localCandidateId);
 		const remote = stats.get(pair.remoteCandidateId);
-		return { local: local.candidateType, remote: remote.candidateType, protocol: local.protocol, relayProtocol: local.relayProtocol ?? "" };
+		return {
+			local: local.candidateType,
+			remote: remote.candidateType,
+			protocol: local.protocol,
+			relayProtocol: local.relayProtocol ?? "",
+		};
 	}
 	return null;
 };
@@ -113,16 +165,21 @@ lab.watch = async () => {
 		frames = now;
 	}, 40);
 	lab.gap = () => Math.max(longest, performance.now() - since);
-	lab.unwatch = () => { clearInterval(timer); return longest; };
+	lab.unwatch = () => {
+		clearInterval(timer);
+		return longest;
+	};
 };
 
 const hex = (buffer) => [...new Uint8Array(buffer)].map((b) => b.toString(16).padStart(2, "0")).join("");
 const digest = async (bytes) => hex(await crypto.subtle.digest("SHA-256", bytes));
 
-const receive = (peer, link) => {
+const receive = (link) => {
 	const [kind, size] = link.label.split(":");
 	if (kind !== "bulk") {
-		link.on("message", (data) => { lab.blobs[link.label] = [...(lab.blobs[link.label] ?? []), data]; });
+		link.on("message", (data) => {
+			lab.blobs[link.label] = [...(lab.blobs[link.label] ?? []), data];
+		});
 		return;
 	}
 	const all = new Uint8Array(Number(size));
@@ -140,7 +197,9 @@ lab.sendBulk = async (name, size, chunk) => {
 	let x = 2463534242;
 	for (let i = 0; i < words.length; i++) {
 		// Marsaglia's xorshift: not compressible, and the same every time.
-		x ^= x << 13; x ^= x >>> 17; x ^= x << 5;
+		x ^= x << 13;
+		x ^= x >>> 17;
+		x ^= x << 5;
 		words[i] = x;
 	}
 	const bytes = new Uint8Array(words.buffer);

@@ -17,6 +17,8 @@ import (
 // chromiumArgs: why each is there is said in groups.
 var chromiumArgs = []string{
 	"--headless=new", "--remote-debugging-pipe", "--no-first-run", "--no-default-browser-check", "--window-size=1280,800",
+	// Headless has a screen of 800x600 otherwise, and what is shared of it is no larger.
+	"--screen-info={1920x1080}",
 	// No GPU here; root has no sandbox; small /dev/shm in containers.
 	"--disable-gpu", "--no-sandbox", "--disable-dev-shm-usage",
 	// No traffic of its own.
