@@ -29,7 +29,7 @@ func ParseClient(data []byte) (Envelope, error) {
 		return Envelope{}, refusal.New(refusal.MessageTooBig)
 	}
 	var o object
-	if err := o.parse(data); err != nil {
+	if err := o.parse(data, maxDepth); err != nil {
 		return Envelope{}, refusal.Newf(refusal.Malformed, "The message is %s.", err)
 	}
 	d := decoder{o: &o}
@@ -370,8 +370,11 @@ func (d *decoder) media() *Media {
 	if v == nil || d.err != nil {
 		return nil
 	}
-	m := &Media{}
-	if v[0] != '{' || json.Unmarshal(v, m) != nil || !validMedium(m.Audio) || !validMedium(m.Video) || !validMedium(m.Screen) {
+	// Not encoding/json's reading, which takes "Audio" for audio, and the last of two.
+	inner := decoder{o: &object{}}
+	err := inner.o.parse(v, maxDepth)
+	m := &Media{Audio: inner.text("audio", MaxIdentifier, optional), Video: inner.text("video", MaxIdentifier, optional), Screen: inner.text("screen", MaxIdentifier, optional)}
+	if err != nil || inner.err != nil || !validMedium(m.Audio) || !validMedium(m.Video) || !validMedium(m.Screen) {
 		d.fail("media", `The member media is an object of audio, video and screen, each "on", "muted" or "off".`)
 		return nil
 	}

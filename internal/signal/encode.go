@@ -72,14 +72,18 @@ func head(dst []byte, typ string, numbered bool, seq uint64) []byte {
 
 // rest appends the members of m and the closing brace.
 func rest(dst []byte, m any) ([]byte, error) {
-	body, err := json.Marshal(m)
-	if err != nil {
+	// Not json.Marshal, which makes six bytes of each < > & inside raw JSON: info that was within its limit would be beyond it.
+	var body bytes.Buffer
+	e := json.NewEncoder(&body)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(m); err != nil {
 		return nil, fmt.Errorf("encode %T: %w", m, err)
 	}
-	if len(body) > len("{}") {
+	members := bytes.TrimRight(body.Bytes()[1:], "\n")
+	if len(members) > len("}") {
 		dst = append(dst, ',')
 	}
-	return append(dst, body[1:]...), nil
+	return append(dst, members...), nil
 }
 
 func appendRaw(dst []byte, raw json.RawMessage) []byte {
@@ -156,7 +160,10 @@ func ParseServer(data []byte) (ServerMessage, uint64, error) {
 	if err := json.Unmarshal(data, m); err != nil {
 		return nil, 0, fmt.Errorf("read server message %q: %w", h.Type, err)
 	}
-	if _, numbered := m.ServerType(); numbered == (h.Seq == 0) && h.Type != "ack" {
+	if h.Type == "ack" {
+		h.Seq = 0 // it is what the message says, and no number of its own
+	}
+	if _, numbered := m.ServerType(); numbered == (h.Seq == 0) {
 		return nil, 0, fmt.Errorf("read server message %q: seq %d", h.Type, h.Seq)
 	}
 	return m, h.Seq, nil
@@ -174,7 +181,7 @@ const maxBatch = 400
 // ParseBatch reads the body of a POST. Errors are *refusal.Refusal. The messages themselves are checked by ParseClient.
 func ParseBatch(data []byte) (Batch, error) {
 	var o object
-	if err := o.parse(data); err != nil {
+	if err := o.parse(data, batchDepth); err != nil {
 		return Batch{}, malformedBatch(err.Error())
 	}
 	d := decoder{o: &o}
@@ -183,7 +190,7 @@ func ParseBatch(data []byte) (Batch, error) {
 	if d.err != nil || list == nil || list[0] != '[' {
 		return Batch{}, malformedBatch("without a list of messages")
 	}
-	s := scanner{b: list, i: 1}
+	s := scanner{b: list, i: 1, depth: batchDepth}
 	for s.space(); s.peek() != ']'; s.space() {
 		if s.peek() == ',' { // the list's syntax is checked already
 			s.i++

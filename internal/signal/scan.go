@@ -9,7 +9,9 @@ import (
 // Bounds that a well-meant message never meets. They keep the work per byte constant.
 const (
 	maxMembers = 32 // of a message itself; values inside are bounded by its size
-	maxDepth   = 32 // of nested arrays and objects
+	maxDepth   = 32 // of nested arrays and objects in a message
+	// batchDepth lets a message of a POST nest as deeply as one alone: it stands in a list in an object.
+	batchDepth = maxDepth + 2
 )
 
 var (
@@ -47,20 +49,25 @@ func (o *object) get(name string) []byte {
 }
 
 // parse splits data, one JSON object and white space around it, and checks the syntax of everything inside it in one pass. A second pass of
-// encoding/json over the same bytes would cost as much as the rest of a message's way through the server.
-func (o *object) parse(data []byte) error {
+// encoding/json over the same bytes would cost as much as the rest of a message's way through the server. depth bounds the nesting, the object
+// itself included.
+func (o *object) parse(data []byte, depth int) error {
 	o.n = 0
 	if !utf8.Valid(data) {
 		return errUTF8
 	}
-	s := scanner{b: data}
+	s := scanner{b: data, depth: depth}
 	s.space()
-	if s.next() != '{' {
-		if s.i > 0 && s.value(0) == nil {
-			return errNotObject
+	if s.peek() != '{' {
+		if err := s.value(0); err != nil {
+			return err
 		}
-		return errSyntax
+		if s.space(); s.i != len(data) {
+			return errSyntax
+		}
+		return errNotObject
 	}
+	s.i++
 	s.space()
 	if s.peek() == '}' {
 		s.i++
@@ -114,8 +121,9 @@ func (o *object) parse(data []byte) error {
 
 // A scanner checks JSON text (RFC 8259). Its methods leave i behind what they accepted.
 type scanner struct {
-	b []byte
-	i int
+	b     []byte
+	i     int
+	depth int // at which arrays and objects are refused
 }
 
 // peek returns the next byte, or 0 at the end. A 0 byte itself is never valid JSON outside of a string.
@@ -148,7 +156,7 @@ func (s *scanner) space() {
 func (s *scanner) value(depth int) error {
 	switch c := s.peek(); c {
 	case '{', '[':
-		if depth >= maxDepth {
+		if depth >= s.depth {
 			return errDepth
 		}
 		return s.composite(depth, c)
