@@ -66,11 +66,17 @@ type Backoff struct {
 }
 
 func (b Backoff) delay(attempt int) time.Duration {
-	limit := b.Max
-	if attempt < 20 {
-		limit = min(b.Max, b.Min<<attempt)
+	limit := b.Min
+	for ; attempt > 0 && limit < b.Max; attempt-- {
+		limit *= 2
 	}
-	return time.Duration(mrand.Int64N(int64(limit) + 1))
+	return time.Duration(mrand.Int64N(int64(max(0, min(limit, b.Max))) + 1))
+}
+
+// pause is a number of units that a server names: at least none and at most a day, whatever it says.
+func pause(n int64, unit time.Duration) time.Duration {
+	const most = 24 * time.Hour
+	return time.Duration(min(max(n, 0), int64(most/unit))) * unit
 }
 
 const (
@@ -337,11 +343,12 @@ func (s *Session) run(ctx context.Context) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.err == nil {
-		s.err = err
-	}
-	if s.err == nil {
+	switch {
+	case s.err != nil:
+	case err == nil || ctx.Err() != nil: // whatever a link said that Close has closed
 		s.err = ErrClosed
+	default:
+		s.err = err
 	}
 	close(s.done)
 }
@@ -446,7 +453,7 @@ func (s *Session) begin(peer, secret string, pingMs int64) {
 	again := s.peer != ""
 	s.peer, s.secrets = peer, [2]string{secret}
 	if pingMs > 0 {
-		s.pingEach = time.Duration(pingMs) * time.Millisecond
+		s.pingEach = pause(pingMs, time.Millisecond)
 	}
 	s.received, s.acked, s.sent = 0, 0, 0
 	if !again {
@@ -474,7 +481,7 @@ func (s *Session) resumed(m *signal.Resumed) {
 // bye decides what follows the end of a link that the server wants.
 func (s *Session) bye(m *signal.Bye, resuming bool) (time.Duration, error) {
 	no := &Refused{m.Reason}
-	wait := time.Duration(m.RetryAfterMs) * time.Millisecond
+	wait := pause(m.RetryAfterMs, time.Millisecond)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	over := func() (time.Duration, error) {

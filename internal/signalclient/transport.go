@@ -50,7 +50,7 @@ func readHTTPError(r *http.Response) error {
 		e.code, e.message = doc.Code, doc.Detail
 	}
 	if s, err := strconv.Atoi(r.Header.Get("Retry-After")); err == nil {
-		e.retryAfter = time.Duration(s) * time.Second
+		e.retryAfter = pause(int64(s), time.Second)
 	}
 	return e
 }
@@ -174,27 +174,50 @@ func (t *sseTransport) send(ctx context.Context, messages [][]byte) error {
 	return nil
 }
 
-// recv reads one event. Of the event stream format (WHATWG HTML §9.2.6) it needs data lines, comments and blank lines.
-func (t *sseTransport) recv(context.Context) ([]byte, error) {
+func (t *sseTransport) recv(context.Context) ([]byte, error) { return readEvent(t.events) }
+
+var errTooLong = errors.New("the server's message is too long")
+
+// readEvent reads the data of one event. Of the event stream format (WHATWG HTML §9.2.6) it needs data lines, comments and blank lines.
+func readEvent(r *bufio.Reader) ([]byte, error) {
 	var data []byte
 	for {
-		line, err := t.events.ReadBytes('\n')
+		line, err := readLine(r)
 		if err != nil {
 			return nil, err
 		}
-		line = bytes.TrimRight(line, "\r\n")
 		switch {
 		case len(line) == 0 && len(data) > 0:
 			return data, nil
 		case bytes.HasPrefix(line, []byte("data:")):
 			if len(data)+len(line) > maxServerMessage {
-				return nil, errors.New("the server's message is too long")
+				return nil, errTooLong
 			}
 			if len(data) > 0 {
 				data = append(data, '\n')
 			}
 			data = append(data, bytes.TrimPrefix(line[len("data:"):], []byte(" "))...)
 		}
+	}
+}
+
+// readLine reads a line without its end. It is the reader's until the next read.
+func readLine(r *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		switch {
+		case len(line)+len(part) > maxServerMessage:
+			return nil, errTooLong
+		case err == bufio.ErrBufferFull:
+			line = append(line, part...)
+			continue
+		case err != nil:
+			return nil, err
+		case line != nil:
+			part = append(line, part...)
+		}
+		return bytes.TrimRight(part, "\r\n"), nil
 	}
 }
 
