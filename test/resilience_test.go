@@ -33,7 +33,7 @@ func TestServerKilledInMidCall(t *testing.T) {
 	channel := channelName(t)
 	for _, m := range both {
 		m.join(channel, nil)
-		m.Ignore(`ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|can’t establish a connection|was interrupted|NetworkError|Failed to fetch|WebSocket`)
+		m.Ignore(`ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|can’t establish a connection|was interrupted|NetworkError|Failed to fetch|WebSocket|CORS request did not succeed`)
 	}
 	for _, m := range both {
 		m.awaitMedia(2)

@@ -185,6 +185,7 @@ func (l *Lab) Server() *Host {
 		fmt.Sprintf("addr add %s/24 dev eth0", h.Second4),
 		fmt.Sprintf("addr add %s/64 dev eth0 nodad", h.Addr6),
 		fmt.Sprintf("route add default via %s", publicAddr4(1)),
+		fmt.Sprintf("route add default via %s dev eth0", publicAddr6(1)),
 	))
 	return h
 }
