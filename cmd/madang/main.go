@@ -20,6 +20,7 @@ type program struct {
 	Project ProjectCmd `cmd:"" help:"Administer projects, keys and secrets."`
 	Channel ChannelCmd `cmd:"" help:"Administer channels and their peers."`
 	Token   TokenCmd   `cmd:"" help:"Make access tokens, TURN credentials, the administrator's token."`
+	Doctor  doctorCmd  `cmd:"" help:"Look at a node from outside and say what is wrong."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
@@ -64,7 +65,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return report(stderr, err, exitUsage)
 	}
-	if err := command.Run(); err != nil {
+	if err := command.Run(); errors.Is(err, errUnwell) {
+		return exitFailed
+	} else if err != nil {
 		return report(stderr, err, exitFailed)
 	}
 	return 0

@@ -99,7 +99,7 @@ func (e *udpEndpoint) register(client, _ netip.AddrPort, rc *relayConn) {
 }
 
 // clientSocketBuffer is what we ask of the system for a socket that all clients share: 4 MiB took coturn's loss on bursts of key frames from
-// 9 % to none. The system gives net.core.rmem_max at most; `madang doctor --local` tells.
+// 9 % to none. The system gives net.core.rmem_max at most; `madang doctor` tells.
 const clientSocketBuffer = 4 << 20
 
 // ListenUDP binds n sockets (at least one) to one address for Config.UDP. An empty host means both families on one socket, where the machine
