@@ -19,6 +19,7 @@ var rows = []struct {
 	{"composition", []string{"internal/server"}},
 	{"tools", []string{"internal/doctor", "internal/bench/signal", "internal/bench/relay", "internal/bench/call"}},
 	{"edges", []string{"internal/api", "internal/signalserver", "internal/web"}},
+	{"transfer", []string{"internal/transfer"}},
 	{"clients", []string{"internal/signalclient"}},
 	{"product", []string{"internal/channel", "internal/project"}},
 	{"media", []string{"internal/relay"}},
@@ -37,6 +38,7 @@ var bans = []struct{ from, to, reason string }{
 	{"internal/signalserver", "internal/project", "who may join is asked through a function, so that every edge asks alike"},
 	{"internal/web", "internal/channel", "pages use the SDK like everybody else"},
 	{"internal/signalclient", "internal/channel", "a client has nothing but the protocol"},
+	{"internal/transfer", "internal/channel", "both ends of a transfer are peers; the server has no part in it"},
 	{"internal/doctor", "internal/server", "doctor looks from outside"},
 	{"internal/doctor", "internal/channel", "doctor looks from outside"},
 }

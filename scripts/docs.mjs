@@ -8,7 +8,13 @@ const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const out = process.argv[2];
 if (!out) throw new Error("usage: node scripts/docs.mjs OUTPUT_DIR");
 
-const titles = { sdk: "SDK", protocol: "Protocol", api: "REST API", operations: "Operations" };
+const titles = {
+	sdk: "SDK",
+	protocol: "Protocol",
+	transfer: "Transfer protocol",
+	api: "REST API",
+	operations: "Operations",
+};
 const sources = readdirSync(join(root, "docs")).filter((name) => name.endsWith(".md"));
 const pages = sources.map((name) => basename(name, ".md"));
 
@@ -85,6 +91,7 @@ const start = `<h1>Documents</h1>
 <li><a href="sdk.html">SDK</a>: calls and data in a page of your own, and the <a href="sdk/">reference of every class</a></li>
 <li><a href="api.html">REST API</a>: projects, keys, tokens, channels; <a href="/v1/openapi.json">OpenAPI 3.1</a></li>
 <li><a href="protocol.html">Protocol</a>: for authors of other clients</li>
+<li><a href="transfer.html">Transfer protocol</a>: files, for authors of other clients</li>
 <li><a href="operations.html">Operations</a>: ports, certificates, relay, limits, <code>madang doctor</code></li>
 </ul>`;
 writeFileSync(join(out, "index.html"), document("Documents", "", start));

@@ -200,6 +200,81 @@ export const codes = {
 		en: "The peer has left.",
 		ko: "채널에서 나왔습니다.",
 	},
+	done: {
+		retry: "never",
+		en: "Everything has arrived.",
+		ko: "모두 받았습니다.",
+	},
+	cancelled: {
+		retry: "never",
+		en: "The transfer was cancelled.",
+		ko: "전송이 취소되었습니다.",
+	},
+	declined: {
+		retry: "never",
+		en: "The receiver declined the files.",
+		ko: "받는 쪽에서 파일을 거절했습니다.",
+	},
+	not_accepted: {
+		retry: "never",
+		en: "The files were not accepted before they were asked for.",
+		ko: "파일을 수락하기 전에 요청했습니다.",
+	},
+	transfer_taken: {
+		retry: "never",
+		en: "This link was for one receiver, and somebody has used it already. Ask the sender for a new one.",
+		ko: "한 사람만 쓸 수 있는 링크이고 이미 사용되었습니다. 보내는 사람에게 새 링크를 요청하세요.",
+	},
+	not_authentic: {
+		retry: "never",
+		en: "The other side does not know the secret of the link: somebody in between may be lying, or the link is damaged.",
+		ko: "상대가 링크의 비밀 값을 모릅니다. 중간에서 누군가 속이고 있거나 링크가 손상되었을 수 있습니다.",
+	},
+	code_wrong: {
+		retry: "never",
+		en: "The words of the code are wrong.",
+		ko: "코드의 단어가 틀렸습니다.",
+	},
+	code_spent: {
+		retry: "never",
+		en: "The code is used up. Ask the sender for a new one.",
+		ko: "더 이상 쓸 수 없는 코드입니다. 보내는 사람에게 새 코드를 요청하세요.",
+	},
+	source_changed: {
+		retry: "never",
+		en: "The file was changed while it was being sent.",
+		ko: "보내는 동안 파일이 바뀌었습니다.",
+	},
+	source_unreadable: {
+		retry: "never",
+		en: "The sender cannot read the file.",
+		ko: "보내는 쪽에서 파일을 읽을 수 없습니다.",
+	},
+	corrupt: {
+		retry: "later",
+		en: "What arrived is not what was sent.",
+		ko: "받은 내용이 보낸 내용과 다릅니다.",
+	},
+	path_unsafe: {
+		retry: "never",
+		en: "A file name would lead out of the folder. Nothing was written.",
+		ko: "파일 이름이 폴더 밖을 가리킵니다. 아무것도 저장하지 않았습니다.",
+	},
+	disk_full: {
+		retry: "later",
+		en: "The disk is full. Make room and try again: what has arrived is kept.",
+		ko: "디스크 공간이 부족합니다. 공간을 확보한 뒤 다시 시도하세요. 이미 받은 부분은 남아 있습니다.",
+	},
+	credit_exceeded: {
+		retry: "never",
+		en: "More was asked for than the sender keeps in mind.",
+		ko: "보내는 쪽이 처리할 수 있는 것보다 많이 요청했습니다.",
+	},
+	no_path: {
+		retry: "later",
+		en: "No connection to the other side came about.",
+		ko: "상대와 연결하지 못했습니다.",
+	},
 	rate_limited: {
 		retry: "later",
 		en: "Too many requests.",
