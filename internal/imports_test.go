@@ -23,7 +23,7 @@ var rows = []struct {
 	{"clients", []string{"internal/signalclient"}},
 	{"product", []string{"internal/channel", "internal/project"}},
 	{"media", []string{"internal/relay"}},
-	{"ground", []string{"internal/auth", "internal/store", "internal/signal", "internal/portmux", "internal/config"}},
+	{"ground", []string{"internal/auth", "internal/store", "internal/signal", "internal/portmux", "internal/config", "internal/bench/measure"}},
 	{"words", []string{"internal/refusal"}},
 }
 

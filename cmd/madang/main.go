@@ -21,6 +21,7 @@ type program struct {
 	Channel ChannelCmd `cmd:"" help:"Administer channels and their peers."`
 	Token   TokenCmd   `cmd:"" help:"Make access tokens, TURN credentials, the administrator's token."`
 	Doctor  doctorCmd  `cmd:"" help:"Look at a node from outside and say what is wrong."`
+	Bench   benchCmd   `cmd:"" help:"Measure what messages and relayed packets cost."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
