@@ -99,9 +99,9 @@ const (
 	dnsTimeout     = 5 * time.Second
 	connectTimeout = 5 * time.Second
 	requestTimeout = 8 * time.Second
-	signalTimeout  = 8 * time.Second
+	signalTimeout  = 6 * time.Second
 	stunTimeout    = 4 * time.Second
-	turnTimeout    = 8 * time.Second
+	turnTimeout    = 6 * time.Second
 	reachTimeout   = 3 * time.Second
 )
 

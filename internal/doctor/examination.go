@@ -30,6 +30,7 @@ type examination struct {
 	node      *promise[*nodeInfo]        // nil: nothing that answers like a node
 	websocket *promise[attempt]
 	sse       *promise[attempt]
+	stun      *promise[bool] // some STUN server has answered
 	turn      [3]turnCheck
 
 	mu      sync.Mutex
@@ -59,7 +60,7 @@ func examine(cfg Config) (*examination, error) {
 	e := &examination{
 		cfg: cfg, base: u.Scheme + "://" + u.Host, host: u.Hostname(), port: uint16(port), secure: u.Scheme == "https",
 		addresses: newPromise[[]netip.Addr](), reached: newPromise[[]netip.AddrPort](), proven: newPromise[bool](), node: newPromise[*nodeInfo](),
-		websocket: newPromise[attempt](), sse: newPromise[attempt](),
+		websocket: newPromise[attempt](), sse: newPromise[attempt](), stun: newPromise[bool](),
 	}
 	for i, transport := range []string{"udp", "tcp", "tls"} {
 		e.turn[i] = turnCheck{e: e, transport: transport, worked: newPromise[[]relayTarget]()}

@@ -161,7 +161,7 @@ func (e *examination) handshake(ctx context.Context, s subject, at netip.AddrPor
 	left := time.Until(leaf.NotAfter)
 	r, proven = e.judgeCertificate(s, state.PeerCertificates, e.host)
 	if proven {
-		r = s.ok("%s, certificate for %s by %s, valid for %d more days", "%s, %s 인증서(발급: %s), %d일 남음", tls.VersionName(state.Version), e.host, issuer(leaf), int(left.Hours()/24))
+		r = s.ok("%s, certificate for %s by %s, valid until %s", "%s, %s 인증서(발급: %s), %s까지 유효", tls.VersionName(state.Version), e.host, issuer(leaf), leaf.NotAfter.UTC().Format(time.DateOnly))
 		if soon := min(14*24*time.Hour, leaf.NotAfter.Sub(leaf.NotBefore)/4); left < soon {
 			r = s.warn("the certificate for %s ends on %s", "%s 인증서가 %s에 끝납니다", e.host, leaf.NotAfter.UTC().Format(time.DateOnly)).
 				hint("tls-cert", "renew it. With the key domain the node does so itself: its log says what hinders it, mostly that port 80 or 443 is closed",

@@ -138,10 +138,10 @@ func (e *examination) join(ctx context.Context, transport string) (attempt, time
 
 // why is an error's text without the names of our packages.
 func why(err error) string {
-	if timedOut(err) {
+	text := err.Error()
+	if timedOut(err) || strings.HasPrefix(text, "all retransmissions failed") { // pion/turn
 		return "no answer in time"
 	}
-	text := err.Error()
 	if at := strings.LastIndex(text, "failed to WebSocket dial: "); at >= 0 {
 		text = text[at+len("failed to WebSocket dial: "):]
 	}

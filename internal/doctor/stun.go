@@ -30,6 +30,8 @@ func (e *examination) places(ctx context.Context, u *stun.URI) ([]place, error) 
 }
 
 func (e *examination) checkSTUN(ctx context.Context) []Result {
+	var results []Result
+	defer func() { e.stun.keep(slices.ContainsFunc(results, func(r Result) bool { return r.Status == OK })) }()
 	s := subject{id: "stun"}
 	servers, node := e.handedOut(), e.node.wait()
 	var urls []string
@@ -47,7 +49,6 @@ func (e *examination) checkSTUN(ctx context.Context) []Result {
 		return []Result{s.skip("not looked at: the node names no STUN server", "노드가 STUN 서버를 알려 주지 않아 검사하지 않았습니다")}
 	}
 	var all []place
-	var results []Result
 	for _, text := range urls {
 		u, err := stun.ParseURI(text)
 		if err != nil {
@@ -59,7 +60,8 @@ func (e *examination) checkSTUN(ctx context.Context) []Result {
 		}
 		all = append(all, found...)
 	}
-	return append(results, each(all, func(p place) Result { return e.binding(ctx, subject{"stun", p.at.String()}, p) })...)
+	results = append(results, each(all, func(p place) Result { return e.binding(ctx, subject{"stun", p.at.String()}, p) })...)
+	return results
 }
 
 // binding asks one server under which address it sees us.

@@ -334,7 +334,11 @@ func (e *examination) checkRelay(ctx context.Context) []Result {
 		return setExternal(s.fail("the relay gives the address %s, which nobody outside can reach", "중계 서버가 알려 주는 %s은(는) 외부에서 접속할 수 없는 주소입니다", at))
 	}
 	known := slices.Contains(e.addresses.wait(), at)
-	if err := e.reach(ctx, a, target); err != nil {
+	err = errNoMapping
+	if e.stun.wait() {
+		err = e.reach(ctx, a, target)
+	}
+	if err != nil {
 		var no *stun.TurnError
 		switch {
 		case errors.As(err, &no) && no.ErrorCodeAttr.Code == stun.CodeForbidden:
@@ -347,7 +351,7 @@ func (e *examination) checkRelay(ctx context.Context) []Result {
 		return []Result{s.fail("no packet reaches the relay at %s", "중계 주소 %s에 패킷이 도달하지 않습니다", a.addr).
 			hint("relay-ports", "open the UDP ports of relay-ports (default 49152-65535) in the firewall of the server and of its provider", "서버와 호스팅 업체의 방화벽에서 relay-ports(기본값 49152-65535)의 UDP 포트를 여십시오").fact("relay", a.addr.String())}
 	}
-	if node := e.node.wait(); private(at) && !node.Development {
+	if private(at) && !known && !e.node.wait().Development {
 		return setExternal(s.warn("the relay gives the private address %s: only neighbours can use it", "중계 서버가 사설 주소 %s을(를) 알려 줍니다. 같은 네트워크에서만 쓸 수 있습니다", at))
 	}
 	return []Result{s.ok("a packet went straight to %s and back", "%s(으)로 직접 보낸 패킷이 돌아왔습니다", a.addr).fact("relay", a.addr.String())}

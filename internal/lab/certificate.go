@@ -30,6 +30,16 @@ type Certificate struct {
 // NewCertificate makes a certificate for the given addresses, that a program trusts when its environment variable SSL_CERT_FILE names CertFile.
 func NewCertificate(t testing.TB, addrs ...netip.Addr) Certificate {
 	t.Helper()
+	return NewCertificateWith(t, func(c *x509.Certificate) {
+		for _, a := range addrs {
+			c.IPAddresses = append(c.IPAddresses, net.IP(a.AsSlice()))
+		}
+	})
+}
+
+// NewCertificateWith makes one that edit gives its names, or a fault.
+func NewCertificateWith(t testing.TB, edit func(*x509.Certificate)) Certificate {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -40,9 +50,7 @@ func NewCertificate(t testing.TB, addrs ...netip.Addr) Certificate {
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true, IsCA: true,
 	}
-	for _, a := range addrs {
-		template.IPAddresses = append(template.IPAddresses, net.IP(a.AsSlice()))
-	}
+	edit(template)
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
