@@ -14,6 +14,7 @@ import (
 	"github.com/madang-rtc/madang/internal/auth"
 	"github.com/madang-rtc/madang/internal/project"
 	"github.com/madang-rtc/madang/internal/refusal"
+	"github.com/madang-rtc/madang/internal/signal"
 )
 
 // Channel is a meeting of peers, live or only defined.
@@ -274,6 +275,9 @@ func (a *API) registerChannels() {
 		id, live, err := a.live(ctx, in.ChannelPath)
 		if err != nil {
 			return nil, err
+		}
+		if in.Body.Data != nil && !signal.ValidValue(in.Body.Data) {
+			return nil, invalid("body.data", "is JSON in UTF-8 that nests at most 31 levels deep")
 		}
 		return nil, live.Command(ctx, id, in.Channel, in.Body.To, in.Body.Name, in.Body.Data)
 	})

@@ -50,7 +50,7 @@ func (a *API) once(w http.ResponseWriter, r *http.Request, p principal, keys []s
 	}
 	c := call{
 		principal:   p.id,
-		id:          digest(p.id, key),
+		id:          digest(p.id, p.secret, key), // a new administrator's token opens none of the former one's answers
 		fingerprint: digest(r.Method, r.URL.RequestURI(), string(body)),
 	}
 	if c.seal, err = a.sealer(p, key); err != nil {

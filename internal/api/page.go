@@ -17,7 +17,7 @@ type Paging struct {
 // after returns the id after which the page begins.
 func (p Paging) after() (string, error) {
 	b, err := base64.RawURLEncoding.DecodeString(p.Cursor)
-	if err != nil {
+	if err != nil || !isPrintable(string(b)) || base64.RawURLEncoding.EncodeToString(b) != p.Cursor { // ids are ASCII, and each has one spelling
 		return "", invalid("cursor", "is not one that this server gave")
 	}
 	return string(b), nil
@@ -51,10 +51,8 @@ func (m IfMatch) version() (int64, error) {
 	if m.IfMatch == "" || m.IfMatch == "*" {
 		return 0, nil
 	}
-	text, ok := strings.CutPrefix(m.IfMatch, `"`)
-	text, ok2 := strings.CutSuffix(text, `"`)
-	n, err := strconv.ParseInt(text, 10, 64)
-	if !ok || !ok2 || err != nil || n < 1 {
+	n, err := strconv.ParseInt(strings.Trim(m.IfMatch, `"`), 10, 64)
+	if err != nil || n < 1 || etag(n) != m.IfMatch {
 		return 0, refusal.Newf(refusal.Conflict, "This was never the ETag of anything here.")
 	}
 	return n, nil

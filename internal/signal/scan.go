@@ -119,6 +119,13 @@ func (o *object) parse(data []byte, depth int) error {
 	return nil
 }
 
+// ValidValue reports whether data can be the data or info of a message, whoever sends it: one JSON value in UTF-8 that nests no deeper than a client's may.
+// A receiver would lose its link over anything else, and again with each resume.
+func ValidValue(data []byte) bool {
+	s := scanner{b: data, depth: maxDepth}
+	return utf8.Valid(data) && s.value(1) == nil && s.i == len(data)
+}
+
 // A scanner checks JSON text (RFC 8259). Its methods leave i behind what they accepted.
 type scanner struct {
 	b     []byte
