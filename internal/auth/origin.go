@@ -142,6 +142,10 @@ func parseOrigin(s string, wildcard bool) (o origin, ok bool) {
 		if host, err = idna.Lookup.ToASCII(host); err != nil {
 			return o, false
 		}
+		// What is no UTF-8 has a name in ASCII too, as U+FFFD, which is none when it is read again.
+		if again, err := idna.Lookup.ToASCII(host); err != nil || again != host {
+			return o, false
+		}
 	}
 	o.host = strings.ToLower(host)
 	for label := range strings.SplitSeq(o.host, ".") {

@@ -47,6 +47,8 @@ func TestParseOrigin(t *testing.T) {
 		"https://example..com":                 "",
 		"https://.example.com":                 "",
 		"https://[::1":                         "",
+		"https://*.example.\x83":               "",
+		"https://example.\ufffd":               "",
 		"https://::1":                          "",
 		"https://[fe80::1%25eth0]":             "",
 		"1https://example.com":                 "",

@@ -3,6 +3,7 @@ package portmux
 import (
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 )
 
@@ -15,10 +16,12 @@ func RedirectToHTTPS(host string) http.Handler {
 		if host != "" {
 			to = host
 			if _, port, err := net.SplitHostPort(r.Host); err == nil && !strings.Contains(host, ":") {
-				to = net.JoinHostPort(host, port)
+				if n, err := strconv.ParseUint(port, 10, 16); err == nil { // "x:@evil.example" has a port too, as SplitHostPort sees it
+					to = net.JoinHostPort(host, strconv.FormatUint(n, 10))
+				}
 			}
 		}
-		if to == "" || r.Method != http.MethodGet && r.Method != http.MethodHead || r.Header.Get("Upgrade") != "" {
+		if to == "" || r.Method != http.MethodGet && r.Method != http.MethodHead || r.Header.Get("Upgrade") != "" || !strings.HasPrefix(r.URL.RequestURI(), "/") {
 			http.Error(w, "This port speaks HTTPS. Use https:// (or wss://) instead of http:// (or ws://).", http.StatusBadRequest)
 			return
 		}
