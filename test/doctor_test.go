@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -54,6 +55,12 @@ var turnUsername = regexp.MustCompile(`\b1[0-9]{9}:[a-z0-9]+:`)
 // doctor runs `madang doctor --json URL`.
 func (v visit) doctor(t testing.TB, args ...string) diagnosis {
 	t.Helper()
+	return v.start(t, args...)(t)
+}
+
+// start starts it. What it returns waits for the end: most of a sick node's examination is waiting for what does not come, so several go side by side.
+func (v visit) start(t testing.TB, args ...string) (wait func(testing.TB) diagnosis) {
+	t.Helper()
 	path, err := program()
 	if err != nil {
 		t.Fatal(err)
@@ -69,15 +76,25 @@ func (v visit) doctor(t testing.TB, args ...string) diagnosis {
 	if err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case <-process.Done():
-	case <-within(t, patience).Done():
-		process.Kill()
-		t.Fatalf("the doctor does not end; so far:\n%s", out.String())
+	t.Cleanup(process.Kill)
+	return func(t testing.TB) diagnosis {
+		t.Helper()
+		select {
+		case <-process.Done():
+		case <-within(t, patience).Done():
+			process.Kill()
+			t.Fatalf("the doctor does not end; so far:\n%s", out.String())
+		}
+		return v.read(t, out.String(), process.Err())
 	}
-	d := diagnosis{t: t, output: out.String()}
+}
+
+// read understands what the doctor has written.
+func (v visit) read(t testing.TB, output string, err error) diagnosis {
+	t.Helper()
+	d := diagnosis{t: t, output: output}
 	var exit *exec.ExitError
-	if errors.As(process.Err(), &exit) {
+	if errors.As(err, &exit) {
 		d.exit = exit.ExitCode()
 	}
 	for line := range strings.Lines(d.output) {
@@ -250,12 +267,10 @@ func TestDoctorNamesWhatTheNetworkBlocks(t *testing.T) {
 	https := n.Host("https", lab.HostConfig{Kind: lab.TCP443Only})
 	open := n.Host("open", lab.HostConfig{Kind: lab.Open})
 	six := n.Host("six", lab.HostConfig{Kind: lab.IPv6Only})
-	// Most of the time goes by waiting for what does not come: side by side.
+	var judgements []func()
 	try := func(name string, from *lab.Host, certificate lab.Certificate, url string, args []string, judge func(d diagnosis)) {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			judge(visit{from: from.Namespace, trust: certificate.CertFile}.doctor(t, append([]string{url}, args...)...))
-		})
+		wait := visit{from: from.Namespace, trust: certificate.CertFile}.start(t, append([]string{url}, args...)...)
+		judgements = append(judgements, func() { t.Run(name, func(t *testing.T) { judge(wait(t)) }) })
 	}
 	all := []string{"tls", "signal.websocket", "signal.sse", "stun", "turn.udp", "turn.tcp", "turn.tls", "relay"}
 	try("nothing", open, n.certificate, n.site(open), nil, func(d diagnosis) { d.wrong(); d.fine(all...) })
@@ -297,6 +312,9 @@ func TestDoctorNamesWhatTheNetworkBlocks(t *testing.T) {
 			d.fine("stun", "turn.udp", "turn.tcp", "turn.tls")
 		})
 	}
+	for _, judge := range judgements {
+		judge()
+	}
 }
 
 // A proxy that stands in front of a node and spoils something.
@@ -307,19 +325,20 @@ func proxyTo(t testing.TB, node *lab.Node, spoil func(*httputil.ReverseProxy) ht
 		t.Fatal(err)
 	}
 	p := httputil.NewSingleHostReverseProxy(target)
+	transport := &http.Transport{}
+	p.Transport = transport
+	p.ErrorLog = log.New(io.Discard, "", 0)
 	s := httptest.NewServer(spoil(p))
-	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
+	t.Cleanup(func() { s.CloseClientConnections(); s.Close(); transport.CloseIdleConnections() })
 	return s.URL
 }
 
 func TestDoctorNamesWhatAProxySpoils(t *testing.T) {
 	node := serve(t, lab.NodeConfig{Args: []string{relayLoopback}})
 	t.Run("nothing", func(t *testing.T) {
-		t.Parallel()
 		visit{}.doctor(t, proxyTo(t, node, func(p *httputil.ReverseProxy) http.Handler { return p })).wrong()
 	})
 	t.Run("WebSocket", func(t *testing.T) {
-		t.Parallel()
 		d := visit{}.doctor(t, proxyTo(t, node, func(p *httputil.ReverseProxy) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				r.Header.Del("Upgrade") // hop by hop (RFC 9110 §7.6.1), as a proxy must that does not know it
@@ -332,7 +351,6 @@ func TestDoctorNamesWhatAProxySpoils(t *testing.T) {
 		d.fine("signal.sse", "turn.udp") // with the credentials of the other join
 	})
 	t.Run("SSE", func(t *testing.T) {
-		t.Parallel()
 		d := visit{}.doctor(t, proxyTo(t, node, func(p *httputil.ReverseProxy) http.Handler {
 			p.ModifyResponse = func(r *http.Response) error {
 				if !strings.HasPrefix(r.Header.Get("Content-Type"), "text/event-stream") {
@@ -350,7 +368,6 @@ func TestDoctorNamesWhatAProxySpoils(t *testing.T) {
 	})
 	for name, off := range map[string]time.Duration{"clock two hours ahead": 2 * time.Hour, "clock two hours behind": -2 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			d := visit{}.doctor(t, proxyTo(t, node, func(p *httputil.ReverseProxy) http.Handler {
 				p.ModifyResponse = func(r *http.Response) error {
 					r.Header.Set("Date", time.Now().Add(off).UTC().Format(http.TimeFormat))
@@ -363,7 +380,6 @@ func TestDoctorNamesWhatAProxySpoils(t *testing.T) {
 		})
 	}
 	t.Run("the node is not there", func(t *testing.T) {
-		t.Parallel()
 		d := visit{}.doctor(t, proxyTo(t, node, func(*httputil.ReverseProxy) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 		}))
