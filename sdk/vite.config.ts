@@ -16,7 +16,7 @@ export default defineConfig(({ mode }) => {
 				formats: [global ? "iife" : "es"],
 				fileName: () => (global ? "madang.global.js" : "madang.js"),
 			},
-			rolldownOptions: { output: { minify: true } },
+			rolldownOptions: { output: { minify: true, chunkFileNames: "[name].js" } },
 		},
 	};
 });

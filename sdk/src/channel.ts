@@ -1,10 +1,11 @@
-import type { BitrateLimits, CodecPreferences, ConnectionHost } from "./connection.js";
+import type { BitrateLimits, CodecPreferences } from "./connection.js";
 import { Emitter } from "./emitter.js";
 import { aborted, MadangError, quiet } from "./errors.js";
+import type { FramedLink } from "./framed.js";
 import type { Transport } from "./link.js";
 import type { LocalMedia } from "./media.js";
 import { onNetworkHint } from "./network.js";
-import { Peer } from "./peer.js";
+import { Peer, type PeerHost } from "./peer.js";
 import { defaultReconnect, type ReconnectPolicy } from "./reconnect.js";
 import { Session, type Welcome } from "./session.js";
 import type { PeerStats } from "./stats.js";
@@ -43,6 +44,13 @@ export interface JoinOptions {
 	/** Ends the joining. It has no effect once joined. */
 	signal?: AbortSignal | undefined;
 	transport?: Transport | undefined;
+	/** Instead of the ICE servers that the server names. */
+	iceServers?: RTCIceServer[] | undefined;
+	/**
+	 * The secret that the peer's id is made from, of 22 or more characters of base64url. Default: a new one. For applications whose server made it, and so
+	 * knows the id before.
+	 */
+	instance?: string | undefined;
 	/** `"relay"` hides this machine's addresses from the others. */
 	iceTransportPolicy?: RTCIceTransportPolicy | undefined;
 	/** Codecs by preference, such as `{ video: ["VP9", "VP8"] }`: reorders, never drops. */
@@ -52,6 +60,20 @@ export interface JoinOptions {
 	reconnect?: ReconnectPolicy | undefined;
 	/** The members (`"ring"`) or the hosts (`"waiting_room"`) are being asked. */
 	onPending?: ((reason: string) => void) | undefined;
+	/** @internal */
+	face?: Face | undefined;
+}
+
+/**
+ * What the PlayRTC SDK decides for itself.
+ * @internal
+ */
+export interface Face {
+	/** Whether there is a data channel with a peer of this `info`. */
+	data(info: unknown): boolean;
+	/** Whether the connection waits for a word of the peer's. */
+	holds(peer: Peer): boolean;
+	link(peer: Peer, reopen: () => void): FramedLink;
 }
 
 /** This page's own membership. */
@@ -164,7 +186,7 @@ export class Channel extends Emitter<ChannelEvents> {
 	readonly #session: Session;
 	readonly #end = new AbortController();
 	/** Made once: the server gives the same instance the same peer id. */
-	readonly #instance = randomName(18);
+	readonly #instance: string;
 	#state: ChannelState | "joining" = "joining";
 	#settings: ChannelSettings = Object.freeze({ locked: false, waitingRoom: false, capacity: 0 });
 	#me: Me;
@@ -185,6 +207,8 @@ export class Channel extends Emitter<ChannelEvents> {
 		super();
 		this.#options = options;
 		this.#first = first;
+		this.#instance = options.instance ?? randomName(18);
+		this.#ice = options.iceServers ?? [];
 		this.#me = Object.freeze({
 			id: "",
 			uid: options.uid ?? "",
@@ -505,7 +529,10 @@ export class Channel extends Emitter<ChannelEvents> {
 		if (typeof name !== "string") return;
 		const isPrivate = Array.isArray(message.to);
 		const text = (data as { text?: unknown } | null | undefined)?.text;
-		if (name === chatName) {
+		if (name === "playrtc.ready" && from && !this.#options.face) {
+			// An old client with ring waits for a word before it offers. This application knows no ring of members.
+			void quiet(this.sendCommand("playrtc.on_ready", { status: "yes" }, { to: from }));
+		} else if (name === chatName) {
 			if (typeof text === "string") this.emit("chat", { from, text, at: Date.now(), private: isPrivate });
 		} else {
 			this.emit("command", { from, name, data: data ?? null, private: isPrivate });
@@ -529,7 +556,26 @@ export class Channel extends Emitter<ChannelEvents> {
 
 	#newPeer(wire: WirePeer): Peer {
 		const channel = this;
-		const host: ConnectionHost = {
+		const { face } = this.#options;
+		const playrtc = playrtcInfo(wire.info);
+		const host: PeerHost = {
+			wire: playrtc?.wire === "v3",
+			framed: face ? face.data(wire.info) : playrtc !== null,
+			holds: (peer) => face?.holds(peer) ?? false,
+			link: async (peer, reopen) => {
+				if (face) return face.link(peer, reopen);
+				const { linkTo } = await loadFramed();
+				return linkTo(this.#me.id, peer, reopen, {
+					message: (message) => {
+						if (message.type === "text") peer.emit("message", message.data);
+						else peer.emit("file", message.blob);
+					},
+				});
+			},
+			uses: (source) => {
+				const { audio, video } = this.#me.media;
+				return (source === "microphone" ? audio : video) !== "off";
+			},
 			iceTransportPolicy: this.#options.iceTransportPolicy ?? "all",
 			codecs: this.#options.codecs ?? {},
 			get maxBitrateBps() {
@@ -591,7 +637,7 @@ export class Channel extends Emitter<ChannelEvents> {
 	// ---- what is known
 
 	#setIce(ice: Admission["ice"]): void {
-		if (Array.isArray(ice?.servers)) this.#ice = ice.servers;
+		if (Array.isArray(ice?.servers) && !this.#options.iceServers) this.#ice = ice.servers;
 	}
 
 	#setSettings(channel: Admission["channel"]): void {
@@ -639,6 +685,12 @@ export class Channel extends Emitter<ChannelEvents> {
 	}
 }
 
+/** What PlayRTC's clients say of themselves; `null` for others. */
+function playrtcInfo(info: unknown): { wire?: unknown } | null {
+	const playrtc = (info as { playrtc?: unknown } | null | undefined)?.playrtc;
+	return typeof playrtc === "object" ? playrtc : null;
+}
+
 function idOf(peer: Peer | string): string {
 	return typeof peer === "string" ? peer : peer.id;
 }
@@ -647,6 +699,10 @@ function idOf(peer: Peer | string): string {
 const loadedFrom: string | undefined =
 	import.meta.url ??
 	(typeof document === "undefined" ? undefined : (document.currentScript as HTMLScriptElement | null)?.src);
+
+/** Comes with the first PlayRTC peer, which most pages never meet. The build for classic scripts is one file, and finds the module beside it. */
+const loadFramed = (): Promise<typeof import("./framed.js")> =>
+	import.meta.url ? import("./framed.js") : import(/* @vite-ignore */ new URL("framed.js", loadedFrom).href);
 
 /** The server's base URL, with a slash at its end. */
 function baseURL(server: string | URL | undefined): string {

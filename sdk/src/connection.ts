@@ -40,6 +40,15 @@ export interface ConnectionHost {
 	track(source: Source): MediaStreamTrack | null;
 	/** Whether this peer may send media at all. */
 	maySend(): boolean;
+	/** Whether this source is in use, though it may be muted now. */
+	uses(source: Source): boolean;
+	/** The peer speaks PlayRTC's framing on a data channel of its own (./framed.ts). */
+	readonly framed: boolean;
+	/**
+	 * The peer is an old PlayRTC client, on its own wire: one offer by the newcomer and one answer, candidates one by one, and nothing else ever,
+	 * neither another offer nor a restart; no data channel but PlayRTC's, since its own could get our id.
+	 */
+	readonly wire: boolean;
 	/** Whether signals reach the server now. */
 	online(): boolean;
 	/** Asks the server for fresh ICE servers. */
@@ -64,6 +73,8 @@ export type ConnectionEvents = {
 	tracks: [];
 	data: [channel: RTCDataChannel];
 	hint: [media: Partial<MediaStates>];
+	/** The data channel for PlayRTC's framing. */
+	framed: [channel: RTCDataChannel];
 	/** There is another RTCPeerConnection. */
 	replaced: [];
 };
@@ -98,6 +109,9 @@ class Attempt {
 	readonly id: string;
 	/** The SDK's own data channel. */
 	hints: RTCDataChannel | null = null;
+	framed: RTCDataChannel | null = null;
+	/** Legacy peers know one stream for each peer. */
+	readonly stream = new MediaStream();
 	/** What we send on, by source. */
 	readonly sending = new Map<Source, RTCRtpTransceiver>();
 	/** What the other side sends on, by source. */
@@ -202,6 +216,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 		if (this.#closed || this.#attempt) return;
 		this.#setState("connecting");
 		clearTimeout(this.#offerTimer);
+		if (this.#host.wire) return;
 		this.#offerTimer = setTimeout(() => {
 			if (!this.#attempt && !this.#closed) this.#renew();
 		}, offerMs);
@@ -276,12 +291,21 @@ export class Connection extends Emitter<ConnectionEvents> {
 	/** Starts a new RTCPeerConnection with an offer of ours. */
 	#renew(): void {
 		const attempt = this.#open(randomName(9));
-		this.#openHints(attempt);
+		this.#openChannels(attempt);
 		this.#arrange(attempt);
 		this.#attach(attempt);
 	}
 
-	/** The channel for the SDK's own use: negotiated, id 0, so that it also makes data channels part of the first offer. */
+	/** The channels that both sides know beforehand: negotiated, so that they also make data channels part of the first offer. */
+	#openChannels(attempt: Attempt): void {
+		if (this.#host.framed && !attempt.framed) {
+			attempt.framed = attempt.pc.createDataChannel("channel", { negotiated: true, id: 1 });
+			this.emit("framed", attempt.framed);
+		}
+		if (!this.#host.wire) this.#openHints(attempt);
+	}
+
+	/** For the SDK's own use. */
 	#openHints(attempt: Attempt): void {
 		if (attempt.hints) return;
 		const hints = attempt.pc.createDataChannel("madang", { negotiated: true, id: 0 });
@@ -296,16 +320,21 @@ export class Connection extends Emitter<ConnectionEvents> {
 
 	/** Puts microphone and camera, both ways, into the first offer: later they come and go without negotiation. */
 	#arrange(attempt: Attempt): void {
-		const direction: RTCRtpTransceiverDirection = this.#host.maySend() ? "sendrecv" : "recvonly";
-		const stream = new MediaStream();
 		for (const source of ["microphone", "camera"] as const) {
 			if (attempt.sending.has(source)) continue;
 			const kind = source === "microphone" ? "audio" : "video";
-			const transceiver = attempt.pc.addTransceiver(kind, { direction, streams: [stream] });
+			const direction = this.#direction(source);
+			const transceiver = attempt.pc.addTransceiver(kind, { direction, streams: [attempt.stream] });
 			attempt.sending.set(source, transceiver);
 			attempt.receiving.set(source, transceiver);
 			this.#preferCodecs(transceiver, kind);
 		}
+	}
+
+	/** What is announced to a legacy peer shows up there at once, and stays as it is; to others, it may come later. */
+	#direction(source: Source): RTCRtpTransceiverDirection {
+		const sends = this.#host.maySend() && (!this.#host.wire || this.#host.uses(source));
+		return sends ? "sendrecv" : "recvonly";
 	}
 
 	/** Reorders, and never drops: Firefox leaves feedback lines of dropped codecs in its offer, which Chromium refuses. */
@@ -338,11 +367,19 @@ export class Connection extends Emitter<ConnectionEvents> {
 		for (const source of ["microphone", "camera"] as const) {
 			const transceiver = attempt.sending.get(source);
 			if (!transceiver) continue;
-			const direction = maySend ? "sendrecv" : "recvonly";
+			const direction = this.#direction(source);
 			// Setting it again would be without effect; setting another one negotiates.
-			if (transceiver.direction !== direction && transceiver.direction !== "stopped") transceiver.direction = direction;
+			if (
+				transceiver.direction !== direction &&
+				transceiver.direction !== "stopped" &&
+				!(this.#host.wire && attempt.agreed)
+			) {
+				transceiver.direction = direction;
+			}
 			this.#replaceTrack(attempt, transceiver, maySend ? this.#host.track(source) : null);
+			if (this.#host.wire) transceiver.sender.setStreams?.(attempt.stream);
 		}
+		if (this.#host.wire) return; // a screen would need another offer
 		for (const source of ["screen", "screen-audio"] as const) {
 			const track = maySend ? this.#host.track(source) : null;
 			let transceiver = attempt.sending.get(source);
@@ -409,6 +446,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 		this.#enqueue(attempt, async () => {
 			// The browser asks again as soon as it is stable.
 			if (attempt.pc.signalingState !== "stable") return;
+			if (this.#host.wire && attempt.pc.remoteDescription) return;
 			attempt.describing = true;
 			await attempt.pc.setLocalDescription();
 			this.#describe(attempt);
@@ -421,12 +459,14 @@ export class Connection extends Emitter<ConnectionEvents> {
 		if (this.#attempt !== attempt || !description) return;
 		const sources: Record<string, string> = {};
 		for (const [source, { mid }] of [...attempt.receiving, ...attempt.sending]) if (mid !== null) sources[mid] = source;
-		this.#host.signal({ pc: attempt.id, description: { type: description.type, sdp: description.sdp }, sources });
+		const { type, sdp } = description;
+		this.#host.signal({ pc: attempt.id, description: { type, sdp }, ...(this.#host.wire ? {} : { sources }) });
 		attempt.describing = false;
 		this.#sendCandidates(attempt);
 	}
 
 	#candidate(attempt: Attempt, candidate: RTCIceCandidate | null): void {
+		if (this.#host.wire && !candidate?.candidate) return; // legacy peers know no end of them
 		attempt.candidates.push(candidate ? candidate.toJSON() : { candidate: "", sdpMid: "0" });
 		if (attempt.describing || attempt.candidateTimer !== undefined) return;
 		this.#sendCandidates(attempt);
@@ -447,7 +487,8 @@ export class Connection extends Emitter<ConnectionEvents> {
 		if (this.#closed || typeof data?.pc !== "string") return;
 		let attempt = this.#attempt;
 		const { description } = data;
-		if (attempt?.id !== data.pc) {
+		// A legacy peer has one connection, whatever its name.
+		if (attempt?.id !== data.pc && !(attempt && this.#host.wire)) {
 			if (description?.type !== "offer") return; // about a connection that is no more
 			// Both have made a first offer: the impolite side's stands.
 			if (attempt && !attempt.agreed && !this.polite && attempt.pc.signalingState === "have-local-offer") return;
@@ -489,7 +530,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 			await pc.setRemoteDescription(description); // rolls back an offer of ours
 			if (this.#attempt !== attempt) return;
 			this.#adopt(attempt, sources);
-			this.#openHints(attempt);
+			this.#openChannels(attempt);
 			this.#attach(attempt);
 			attempt.describing = true;
 			await pc.setLocalDescription();
@@ -546,6 +587,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 			this.#beatTimer ??= setInterval(() => this.#beat(), beatMs);
 		} else if (connectionState === "failed" || iceConnectionState === "failed") {
 			this.#broken();
+			if (this.#host.wire) this.#setState("failed");
 			this.#mend();
 		} else if (connectionState === "disconnected" || iceConnectionState === "disconnected") {
 			this.#broken();
@@ -583,7 +625,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 			if (this.#state === "connected" || this.#closed) return;
 			if (this.#brokenAtMs !== null && performance.now() - this.#brokenAtMs >= failedMs) this.#setState("failed");
 			// Without the server nothing can be agreed; what is pending then suffices.
-			if (this.#host.online()) this.#mend();
+			if (this.#host.online() && !this.#host.wire) this.#mend();
 			else this.#planRepair();
 		}, waitMs);
 	}
@@ -591,7 +633,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 	/** Repairs, unless a repair is under way and has time left: first by ICE restarts, then with a new RTCPeerConnection. */
 	#mend(): void {
 		const attempt = this.#attempt;
-		if (this.#closed || !attempt) return;
+		if (this.#closed || !attempt || this.#host.wire) return;
 		if (this.#repairTimer !== undefined && this.#repairs > 0) return;
 		if (!attempt.everConnected && this.#repairTimer !== undefined && attempt.pc.connectionState !== "failed") return;
 		this.#repairs++;
@@ -618,7 +660,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 	/** The other side asks for a restart. */
 	#restart(attempt: Attempt): void {
 		const nowMs = performance.now();
-		if (this.#closed || nowMs - this.#askedAtMs < restartMs) return;
+		if (this.#closed || this.#host.wire || nowMs - this.#askedAtMs < restartMs) return;
 		this.#askedAtMs = nowMs;
 		if (attempt.pc.connectionState === "failed" && this.#repairs >= restartsBeforeRenewal) this.#renew();
 		else this.#restartNow(attempt);
@@ -634,7 +676,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 	/** Asks for an ICE restart now, whatever the state. */
 	restartIce(): void {
 		const attempt = this.#attempt;
-		if (this.#closed) return;
+		if (this.#closed || this.#host.wire) return;
 		if (attempt) this.#restartNow(attempt);
 		else this.#renew();
 	}
@@ -658,7 +700,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 	 */
 	resend(): void {
 		const attempt = this.#attempt;
-		if (!attempt) return;
+		if (!attempt || this.#host.wire) return;
 		if (attempt.pc.signalingState === "have-local-offer") this.#describe(attempt);
 		this.wake();
 	}
@@ -666,7 +708,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 	/** Signals reach the server again, or the network may have changed: looks whether the path still works. */
 	wake(): void {
 		const attempt = this.#attempt;
-		if (!attempt || this.#closed) return;
+		if (!attempt || this.#closed || this.#host.wire) return;
 		if (this.#state === "connected") void this.#check(attempt, 700);
 		else if (this.#state === "interrupted" || this.#state === "failed") this.#mend();
 	}

@@ -3,6 +3,7 @@ import { Connection, type ConnectionHost, type ConnectionState } from "./connect
 import { type Data, DataLink, type DataOptions } from "./data.js";
 import { Emitter } from "./emitter.js";
 import { aborted, MadangError, quiet } from "./errors.js";
+import type { FramedLink } from "./framed.js";
 import { Judge, noStats, type PeerStats, type Quality, StatsReader } from "./stats.js";
 import { type MediaState, type MediaStates, type Role, type Source, sources, type WirePeer } from "./wire.js";
 
@@ -40,9 +41,19 @@ export type PeerEvents = {
 	data: [link: DataLink];
 	/** What the peer has sent with {@link Peer.send}. */
 	message: [data: string | ArrayBuffer];
+	/** A file from a PlayRTC page or app. */
+	file: [file: File];
 	/** A new judgement, about once a second. */
 	quality: [quality: Quality];
 };
+
+/** What a peer needs from the channel. */
+export interface PeerHost extends ConnectionHost {
+	/** The connection waits until {@link Peer.begin}, or until the other side offers. */
+	holds(peer: Peer): boolean;
+	/** Makes the link to a peer with PlayRTC's framing; `null` where somebody else reads it. */
+	link(peer: Peer, reopen: () => void): Promise<FramedLink>;
+}
 
 /** The data channel of {@link Peer.send}. */
 const plainLabel = "madang.message";
@@ -56,7 +67,7 @@ const slowMs = 1_000;
 /** Another member of the channel. */
 export class Peer extends Emitter<PeerEvents> {
 	readonly id: string;
-	readonly #host: ConnectionHost;
+	readonly #host: PeerHost;
 	#uid = "";
 	#name = "";
 	#role: Role = "speaker";
@@ -70,6 +81,7 @@ export class Peer extends Emitter<PeerEvents> {
 	readonly #tracks = new Map<Source, RemoteTrack>();
 	readonly #links = new Set<DataLink>();
 	#plain: Promise<DataLink> | null = null;
+	#framed: Promise<FramedLink> | null = null;
 	#reader = new StatsReader();
 	#judge = new Judge();
 	#quality: Quality = { ...noStats, grade: "lost", reason: "disconnected" };
@@ -77,7 +89,7 @@ export class Peer extends Emitter<PeerEvents> {
 	#reading: Promise<PeerStats> | null = null;
 
 	/** @internal */
-	constructor(host: ConnectionHost, wire: WirePeer) {
+	constructor(host: PeerHost, wire: WirePeer) {
 		super();
 		this.id = wire.id;
 		this.#host = host;
@@ -132,8 +144,13 @@ export class Peer extends Emitter<PeerEvents> {
 		return quiet(this.#openData(label, options));
 	}
 
-	/** Sends a message on a data channel that all such messages share, ordered and reliable. It arrives as the event `message`. */
-	send(data: Data, options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
+	/**
+	 * Sends a message on a data channel that all such messages share, ordered and reliable. It arrives as the event `message`. Peers with PlayRTC pages
+	 * and apps take texts of any length, and everything else as a file.
+	 */
+	send(data: Data | File, options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
+		if (this.#host.framed) return quiet(this.#sendFramed(data, options.signal));
+		if (data instanceof Blob) return quiet(Promise.reject(new MadangError("unsupported")));
 		const link = this.#plain ?? this.#openPlain();
 		return quiet(abortable(link, options.signal).then((open) => open.send(data, options)));
 	}
@@ -194,6 +211,7 @@ export class Peer extends Emitter<PeerEvents> {
 		});
 		mine.on("tracks", () => this.#connection === mine && this.#syncTracks());
 		mine.on("data", (channel) => this.#connection === mine && this.#accept(channel));
+		mine.on("framed", (channel) => this.#connection === mine && this.#frame(channel));
 		mine.on("hint", (hint) => {
 			if (this.#connection !== mine) return;
 			this.#hintAtMs = performance.now();
@@ -205,8 +223,17 @@ export class Peer extends Emitter<PeerEvents> {
 			this.#dropLinks();
 		});
 		mine.tell(media);
+		if (this.#host.holds(this)) return;
 		if (offer) mine.start();
 		else mine.expect();
+	}
+
+	/**
+	 * Makes the first offer to a peer that was held.
+	 * @internal
+	 */
+	begin(): void {
+		this.#connection?.start();
 	}
 
 	/** @internal */
@@ -219,6 +246,7 @@ export class Peer extends Emitter<PeerEvents> {
 		this.#connection = null;
 		this.#syncTracks();
 		this.#dropLinks();
+		void this.#framed?.then((link) => link.close());
 		if (connection) this.emit("connection", "closed");
 	}
 
@@ -301,9 +329,43 @@ export class Peer extends Emitter<PeerEvents> {
 	// ---- data channels
 
 	#accept(channel: RTCDataChannel): void {
+		// One that the other side has opened is the one to use: an old SDK does not hear ours.
+		if (this.#host.framed && (channel.label === "channel" || channel.label === "datachannel")) {
+			this.#frame(channel);
+			return;
+		}
 		const link = this.#own(new DataLink(channel));
 		if (channel.label === plainLabel) link.on("message", (data) => this.emit("message", data));
 		else this.emit("data", link);
+	}
+
+	/** Gives a channel to the framing, which may have to be loaded first. */
+	#frame(channel: RTCDataChannel): void {
+		const early: ArrayBuffer[] = [];
+		channel.binaryType = "arraybuffer";
+		channel.onmessage = ({ data }) => early.push(data as ArrayBuffer);
+		void this.#framing().then((link) => link.use(channel, early));
+	}
+
+	#framing(): Promise<FramedLink> {
+		this.#framed ??= quiet(
+			this.#host.link(this, () => {
+				const connection = this.#connection;
+				if (!connection || connection.polite || this.#host.wire) return; // one of the two opens it
+				const channel = connection.createDataChannel("channel", {});
+				if (channel) this.#frame(channel);
+			}),
+		);
+		return this.#framed;
+	}
+
+	async #sendFramed(data: Data | File, signal: AbortSignal | undefined): Promise<void> {
+		const link = await abortable(this.#framing(), signal);
+		await new Promise<void>((resolve, reject) => {
+			const failed = (cause: unknown) => reject(new MadangError("closed", { cause }));
+			if (typeof data === "string") link.sendText(data, resolve, failed);
+			else link.sendFile(data instanceof File ? data : new File([data], "data"), resolve, failed);
+		});
 	}
 
 	#own(link: DataLink): DataLink {
