@@ -71,8 +71,8 @@ export interface JoinOptions {
 export interface Face {
 	/** Whether there is a data channel with a peer of this `info`. */
 	data(info: unknown): boolean;
-	/** Whether the connection waits for a word of the peer's. */
-	holds(peer: Peer): boolean;
+	/** Whether the connection waits: for {@link Peer.begin}, where this side would offer, or for the other side's offer. */
+	holds(peer: Peer, offers: boolean): boolean;
 	link(peer: Peer, reopen: () => void): FramedLink;
 }
 
@@ -560,8 +560,8 @@ export class Channel extends Emitter<ChannelEvents> {
 		const playrtc = playrtcInfo(wire.info);
 		const host: PeerHost = {
 			wire: playrtc?.wire === "v3",
-			framed: face ? face.data(wire.info) : playrtc !== null,
-			holds: (peer) => face?.holds(peer) ?? false,
+			framed: face ? face.data(wire.info) : playrtc !== null && playrtc.data !== false,
+			holds: (peer, offers) => face?.holds(peer, offers) ?? false,
 			link: async (peer, reopen) => {
 				if (face) return face.link(peer, reopen);
 				const { linkTo } = await loadFramed();
@@ -686,7 +686,7 @@ export class Channel extends Emitter<ChannelEvents> {
 }
 
 /** What PlayRTC's clients say of themselves; `null` for others. */
-function playrtcInfo(info: unknown): { wire?: unknown } | null {
+function playrtcInfo(info: unknown): { wire?: unknown; data?: unknown } | null {
 	const playrtc = (info as { playrtc?: unknown } | null | undefined)?.playrtc;
 	return typeof playrtc === "object" ? playrtc : null;
 }

@@ -49,9 +49,9 @@ export type PeerEvents = {
 
 /** What a peer needs from the channel. */
 export interface PeerHost extends ConnectionHost {
-	/** The connection waits until {@link Peer.begin}, or until the other side offers. */
-	holds(peer: Peer): boolean;
-	/** Makes the link to a peer with PlayRTC's framing; `null` where somebody else reads it. */
+	/** Whether the connection waits until {@link Peer.begin}, or until the other side offers. */
+	holds(peer: Peer, offers: boolean): boolean;
+	/** Makes the link to a peer with PlayRTC's framing. */
 	link(peer: Peer, reopen: () => void): Promise<FramedLink>;
 }
 
@@ -223,7 +223,7 @@ export class Peer extends Emitter<PeerEvents> {
 			this.#dropLinks();
 		});
 		mine.tell(media);
-		if (this.#host.holds(this)) return;
+		if (this.#host.holds(this, offer)) return;
 		if (offer) mine.start();
 		else mine.expect();
 	}
