@@ -128,7 +128,7 @@ func describe() huma.Config {
 		{Name: "channels", Description: "Definitions, live channels, peers, commands."},
 	}
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		schemeAdmin:  {Type: "http", Scheme: "bearer", Description: "The administrator's token. The node prints it at its first start; `madang token admin` makes a new one."},
+		schemeAdmin:  {Type: "http", Scheme: "bearer", Description: "The administrator's token. `madang token admin` on the node's machine makes one; the former one does not work any more."},
 		schemeServer: {Type: "http", Scheme: "bearer", Description: "A project's server key, used from an address on its list."},
 	}
 	return c

@@ -169,8 +169,9 @@ func TestWhoMayDoWhat(t *testing.T) {
 		n.refused(t, refusal.Forbidden, op.method, op.path, op.body, key)
 	}
 
+	almost := key[:len(key)-1] + "1" // not a character of keys, so never the right one
 	n.refused(t, refusal.CredentialsMissing, "GET", "/v1/projects", nil, nobody)
-	n.refused(t, refusal.KeyUnknown, "GET", "/v1/projects", nil, key[:len(key)-1]+"x")
+	n.refused(t, refusal.KeyUnknown, "GET", "/v1/projects", nil, almost)
 	n.refused(t, refusal.KeyUnknown, "GET", "/v1/projects", nil, "msk_aaaaaaaaaaaa_"+key[len(key)-26:])
 	n.refused(t, refusal.KeyUnknown, "GET", "/v1/projects", nil, "mad_aaaaaaaaaaaaaaaaaaaaaaaaaa")
 	n.refused(t, refusal.KeyUnknown, "GET", "/v1/projects", nil, "anything")
@@ -182,7 +183,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 	if p.Facts["address"] != address {
 		t.Errorf("got facts %v, want the address, so that one sees what to allow", p.Facts)
 	}
-	n.refused(t, refusal.KeyUnknown, "GET", "/v1/projects", nil, key[:len(key)-1]+"x") // nothing about addresses to who has no key
+	n.refused(t, refusal.KeyUnknown, "GET", "/v1/projects", nil, almost) // nothing about addresses to who has no key
 	address = "::ffff:10.9.9.9"
 	must[api.Page[api.Project]](t, n, "GET", "/v1/projects", nil, key)
 

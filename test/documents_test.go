@@ -1,0 +1,68 @@
+//go:build linux
+
+package test
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/madang-rtc/madang/internal/lab"
+)
+
+// TestTokensMadeAsTheGuideSaysAdmit runs the examples of docs/api.md as they stand, and joins with what they make.
+func TestTokensMadeAsTheGuideSaysAdmit(t *testing.T) {
+	guide, err := os.ReadFile("../docs/api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := serve(t, lab.NodeConfig{Args: []string{relayLoopback}})
+	madang := func(args ...string) []byte {
+		t.Helper()
+		out, err := exec.CommandContext(within(t, patience), path, append(args, "--data", node.Data)...).Output()
+		if err != nil {
+			t.Fatalf("madang %v: %v", args, err)
+		}
+		return out
+	}
+	madang("project", "create", "shop", "--require-token")
+	var secret struct{ Kid, Secret string }
+	if err := json.Unmarshal(madang("project", "secret", "add", "shop", "--json"), &secret); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ language, program, file string }{{"js", "node", "token.mjs"}, {"python", "python3", "token.py"}} {
+		t.Run(c.language, func(t *testing.T) {
+			if _, err := exec.LookPath(c.program); err != nil {
+				lab.Missing(t, "the example needs the program %q", c.program)
+			}
+			code := regexp.MustCompile("(?s)```" + c.language + "\n(.*?)```").FindSubmatch(guide)
+			if code == nil {
+				t.Fatalf("docs/api.md has no example in %s", c.language)
+			}
+			file := filepath.Join(t.TempDir(), c.file)
+			if err := os.WriteFile(file, code[1], 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.CommandContext(within(t, patience), c.program, file)
+			cmd.Env = append(os.Environ(), "MADANG_PROJECT=shop", "MADANG_KID="+secret.Kid, "MADANG_SECRET="+secret.Secret)
+			out, err := cmd.Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			token := strings.TrimSpace(string(out))
+			d := visit{secrets: []string{token}}.doctor(t, node.HTTP, "--token", token, "--channel", "desk")
+			d.wrong()
+			d.fine("signal.websocket", "signal.sse")
+			d = visit{}.doctor(t, node.HTTP, "--token", token, "--channel", "other")
+			d.says("signal.websocket", "token_channel")
+		})
+	}
+}
