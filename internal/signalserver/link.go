@@ -9,30 +9,32 @@ import (
 	"time"
 
 	"github.com/madang-rtc/madang/internal/auth"
+	"github.com/madang-rtc/madang/internal/carrier"
 	"github.com/madang-rtc/madang/internal/channel"
 	"github.com/madang-rtc/madang/internal/refusal"
 	"github.com/madang-rtc/madang/internal/signal"
+	"github.com/madang-rtc/madang/internal/throttle"
 )
 
 // A link is one client's connection, over either wire. It belongs to one membership at most, for which it is the channel.Link.
 type link struct {
+	carrier.Queue
+
 	// Set at construction.
 	server  *Server
 	address netip.Addr
 	network netip.Prefix // of address, for limits
 	origin  string
 	name    string // SSE: the name by which POSTs find it; WebSocket: empty
-	// pump makes sure that somebody writes what is queued. It is called with mu held, and must not block.
-	pump func()
 	// abort closes the connection at once, without goodbye. It does not block. It is called with server.mu held, or by a task of the link.
 	abort func()
+	// stuck reports whether one write has taken longer than a limit. nil: writes have deadlines.
+	stuck func(limit time.Duration) bool
 
 	// Atomic. Times are since the server's epoch.
-	heard   atomic.Int64 // when the client was heard last, or the link was opened
-	writing atomic.Int64 // when the write that runs now began; 0: none
-	iceDue  atomic.Int64 // when fresh ICE servers have to be sent; 0: never
-	overrun atomic.Bool  // the queue was full: the link is beyond help
-	member  atomic.Pointer[channel.Membership]
+	heard  atomic.Int64 // when the client was heard last, or the link was opened
+	iceDue atomic.Int64 // when fresh ICE servers have to be sent; 0: never
+	member atomic.Pointer[channel.Membership]
 
 	// Guarded by server.mu.
 	open      bool // has joined
@@ -40,113 +42,32 @@ type link struct {
 
 	// Guarded by reading: one message at a time.
 	reading sync.Mutex
-	budget  bucket
-
-	mu      sync.Mutex // guards what follows; nothing blocks under it
-	queue   []item
-	queued  int // bytes in queue, about
-	bye     *refusal.Refusal
-	closed  bool // nothing is written any more
-	pumping bool // WebSocket: a goroutine is writing
+	budget  throttle.Bucket
 }
-
-type item struct {
-	seq   uint64
-	event channel.Event
-}
-
-// Bounds of a link's queue. A mailbox alone stays below them; but a client can acknowledge what it never read, and ask for pongs.
-const (
-	maxQueueItems = 2048
-	maxQueueBytes = 8 << 20
-)
-
-var _ channel.Link = (*link)(nil)
 
 func (s *Server) newLink(address netip.Addr, origin string) *link {
-	l := &link{server: s, address: address, network: addressNetwork(address), origin: origin}
+	l := &link{server: s, address: address, network: throttle.Network(address), origin: origin}
 	now := s.now()
 	l.heard.Store(int64(now))
-	l.budget = bucket{tokens: float64(s.cfg.MessageBurst), at: now}
+	l.budget = throttle.Bucket{Tokens: float64(s.cfg.MessageBurst), At: now}
 	return l
-}
-
-// Deliver implements channel.Link.
-func (l *link) Deliver(seq uint64, e channel.Event) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed || l.bye != nil {
-		return
-	}
-	l.queued += channel.EventBytes(e)
-	if len(l.queue) >= maxQueueItems || l.queued > maxQueueBytes {
-		l.overrun.Store(true) // the sweep will close it: closing can block
-		l.closed = true
-		l.queue = nil
-		return
-	}
-	l.queue = append(l.queue, item{seq, e})
-	l.pump()
-}
-
-// End implements channel.Link. It is also for refusals from before the link has a membership.
-func (l *link) End(r *refusal.Refusal) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed || l.bye != nil {
-		return
-	}
-	l.bye = r
-	l.pump()
-}
-
-// take returns what has to be written next: messages; or, after the last of them, the reason for which the link ends.
-func (l *link) take(spare []item) (batch []item, bye *refusal.Refusal) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return nil, nil
-	}
-	if len(l.queue) > 0 {
-		batch, l.queue, l.queued = l.queue, spare[:0], 0
-		return batch, nil
-	}
-	return nil, l.bye
-}
-
-// ending reports whether the link takes no messages any more.
-func (l *link) ending() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.closed || l.bye != nil
 }
 
 // detach ends the link's part in the membership, after the last message was read.
 func (l *link) detach() {
-	l.mu.Lock()
-	ended := l.bye != nil
-	if !ended {
-		l.closed = true
-		l.queue = nil
-	}
-	l.mu.Unlock()
+	l.Detach()
 	if m := l.member.Load(); m != nil {
 		m.LinkLost()
 	}
 }
 
-func (l *link) stuck(now, limit time.Duration) bool {
-	since := l.writing.Load()
-	return since != 0 && now-time.Duration(since) > limit
-}
-
 // encode turns an item into bytes.
-func (l *link) encode(dst []byte, it item) ([]byte, error) {
-	m, err := l.message(it.event)
+func (l *link) encode(dst []byte, it carrier.Item) ([]byte, error) {
+	m, err := l.message(it.Event)
 	if err != nil {
 		return nil, err
 	}
-	return signal.AppendServer(dst, m, it.seq)
+	return signal.AppendServer(dst, m, it.Seq)
 }
 
 func encodeBye(dst []byte, r *refusal.Refusal) ([]byte, error) {
@@ -159,7 +80,7 @@ func (l *link) receive(ctx context.Context, data []byte) *refusal.Refusal {
 	now := l.server.now()
 	l.heard.Store(int64(now))
 	cfg := &l.server.cfg
-	wait, broke := l.budget.take(now, cfg.MessagesPerSecond, float64(cfg.MessageBurst), float64(cfg.MessageBurst))
+	wait, broke := l.budget.Take(now, cfg.MessagesPerSecond, float64(cfg.MessageBurst), float64(cfg.MessageBurst))
 	if wait > 0 {
 		l.server.counts.limited.Add(1)
 		if broke {

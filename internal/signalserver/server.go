@@ -28,6 +28,7 @@ import (
 	"github.com/madang-rtc/madang/internal/channel"
 	"github.com/madang-rtc/madang/internal/refusal"
 	"github.com/madang-rtc/madang/internal/signal"
+	"github.com/madang-rtc/madang/internal/throttle"
 )
 
 // Config says with whom a Server works, and its limits (docs/protocol.md §7), whose zero values mean the defaults.
@@ -116,7 +117,7 @@ type Server struct {
 	links    map[*link]struct{}
 	named    map[string]*link // SSE links by their name
 	halfOpen map[netip.Prefix]int
-	joins    map[netip.Prefix]*bucket
+	joins    map[netip.Prefix]*throttle.Bucket
 }
 
 type counts struct {
@@ -129,7 +130,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, epoch: time.Now(), links: map[*link]struct{}{}, named: map[string]*link{}, halfOpen: map[netip.Prefix]int{}, joins: map[netip.Prefix]*bucket{}}
+	s := &Server{cfg: cfg, epoch: time.Now(), links: map[*link]struct{}{}, named: map[string]*link{}, halfOpen: map[netip.Prefix]int{}, joins: map[netip.Prefix]*throttle.Bucket{}}
 	s.work, s.cancel = context.WithCancel(context.Background()) // ended by Run
 	return s, nil
 }
@@ -294,10 +295,10 @@ func (s *Server) mayJoin(network netip.Prefix) *refusal.Refusal {
 	defer s.mu.Unlock()
 	b := s.joins[network]
 	if b == nil {
-		b = &bucket{tokens: float64(s.cfg.JoinBurst), at: now}
+		b = &throttle.Bucket{Tokens: float64(s.cfg.JoinBurst), At: now}
 		s.joins[network] = b
 	}
-	if wait, _ := b.take(now, s.cfg.JoinsPerSecond, float64(s.cfg.JoinBurst), 0); wait > 0 {
+	if wait, _ := b.Take(now, s.cfg.JoinsPerSecond, float64(s.cfg.JoinBurst), 0); wait > 0 {
 		s.counts.limited.Add(1)
 		return refusal.Newf(refusal.RateLimited, "Too many joins from this address.").After(wait)
 	}
@@ -323,12 +324,12 @@ func (s *Server) sweep() {
 		silent := now - time.Duration(l.heard.Load())
 		switch {
 		case l.condemned:
-		case l.overrun.Load() || l.stuck(now, s.cfg.WriteTimeout):
+		case l.Overrun() || l.stuck != nil && l.stuck(s.cfg.WriteTimeout):
 			s.counts.slow.Add(1)
 			l.condemned = true
 			l.abort()
 		case !l.open && silent > s.cfg.HandshakeTimeout:
-			if !l.ending() {
+			if !l.Ending() {
 				s.counts.timedOut.Add(1)
 				l.End(refusal.New(refusal.HandshakeTimeout))
 			}
@@ -343,7 +344,7 @@ func (s *Server) sweep() {
 		}
 	}
 	for a, b := range s.joins {
-		if now-b.at > time.Duration(float64(s.cfg.JoinBurst)/s.cfg.JoinsPerSecond*float64(time.Second)) {
+		if now-b.At > time.Duration(float64(s.cfg.JoinBurst)/s.cfg.JoinsPerSecond*float64(time.Second)) {
 			delete(s.joins, a) // full again
 		}
 	}
@@ -351,20 +352,6 @@ func (s *Server) sweep() {
 	for _, l := range renew {
 		l.renewICE()
 	}
-}
-
-// addressNetwork is what counts as one address: an IPv4 address, or the /64 that one IPv6 subscriber has.
-func addressNetwork(a netip.Addr) netip.Prefix {
-	a = a.Unmap().WithZone("")
-	bits := 32
-	if a.Is6() {
-		bits = 64
-	}
-	p, err := a.Prefix(bits)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	return p
 }
 
 // readBody reads a request's body up to a limit.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/madang-rtc/madang/internal/carrier"
 	"github.com/madang-rtc/madang/internal/refusal"
 	"github.com/madang-rtc/madang/internal/signal"
 )
@@ -68,7 +69,7 @@ func (l *link) receiveAll(messages [][]byte) *refusal.Refusal {
 	l.reading.Lock()
 	defer l.reading.Unlock()
 	for _, m := range messages {
-		if l.ending() {
+		if l.Ending() {
 			return refusal.New(refusal.LinkUnknown)
 		}
 		if refused := l.receive(l.server.work, m); refused != nil {
@@ -82,12 +83,12 @@ func (l *link) receiveAll(messages [][]byte) *refusal.Refusal {
 func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, rc *http.ResponseController, first [][]byte) {
 	l := &sseLink{link: s.newLink(s.cfg.ClientAddress(r), r.Header.Get("Origin")), wake: make(chan struct{}, 1), gone: make(chan struct{})}
 	l.name = rand.Text()
-	l.pump = func() {
+	l.Pump(func() {
 		select {
 		case l.wake <- struct{}{}:
 		default:
 		}
-	}
+	})
 	l.abort = func() { l.aborted.Do(func() { close(l.gone) }) }
 	if refused := s.admitLink(l.link); refused != nil {
 		s.problem(w, 0, refused)
@@ -106,12 +107,12 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, rc *http.Re
 	}
 	l.receiveAll(first) // if that ends the link, bye is queued
 
-	var batch []item
+	var batch []carrier.Item
 	var buf []byte
 	for {
 		clear(batch)
 		var bye *refusal.Refusal
-		batch, bye = l.take(batch)
+		batch, bye = l.Take(batch)
 		switch {
 		case bye != nil:
 			if data, err := encodeBye(nil, bye); err == nil {

@@ -1,0 +1,42 @@
+// Package throttle has what edges hold clients to a rate with: a token bucket of two words, and the network that counts as one client's address.
+package throttle
+
+import (
+	"net/netip"
+	"time"
+)
+
+// A Bucket is a token bucket that may go into debt. Times are counted from an epoch of its user's. Not safe for concurrent use.
+type Bucket struct {
+	Tokens float64
+	At     time.Duration // when Tokens was right
+}
+
+// Take takes one token and returns 0; or, if there is none, how long until there is one. It takes it then too, until the debt is as large as
+// allowed; with broke it would become larger: somebody goes on regardless, instead of waiting.
+func (b *Bucket) Take(now time.Duration, perSecond, burst, debt float64) (wait time.Duration, broke bool) {
+	b.Tokens = min(burst, b.Tokens+(now-b.At).Seconds()*perSecond)
+	b.At = now
+	if b.Tokens >= 1 {
+		b.Tokens--
+		return 0, false
+	}
+	if broke = b.Tokens-1 < -debt; !broke {
+		b.Tokens--
+	}
+	return max(time.Millisecond, time.Duration((1-b.Tokens)/perSecond*float64(time.Second))), broke
+}
+
+// Network is what counts as one address: an IPv4 address, or the /64 that one IPv6 subscriber has.
+func Network(a netip.Addr) netip.Prefix {
+	a = a.Unmap().WithZone("")
+	bits := 32
+	if a.Is6() {
+		bits = 64
+	}
+	p, err := a.Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return p
+}
