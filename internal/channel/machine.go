@@ -729,6 +729,19 @@ func (m *machine) leave(now time.Time, id string, link LinkID) {
 	}
 }
 
+// lose ends the membership without the peer.
+func (m *machine) lose(now time.Time, id string, link LinkID) {
+	if p := m.peers[id]; p != nil && p.link == link && link != 0 {
+		m.lost(now, p)
+		m.settle(now)
+	}
+}
+
+func (m *machine) lost(now time.Time, p *peer) {
+	m.counters.lost++
+	m.remove(now, p, "lost", refusal.New(refusal.ResumeUnknown))
+}
+
 // linkLost starts the resume window.
 func (m *machine) linkLost(now time.Time, id string, link LinkID) {
 	if p := m.peers[id]; p != nil && p.link == link {
@@ -873,8 +886,7 @@ func (m *machine) tick(now time.Time) {
 		switch {
 		case p.over:
 		case p.link == 0 && !now.Before(p.lostAt.Add(m.limits.resumeWindow)):
-			m.counters.lost++
-			m.remove(now, p, "lost", refusal.New(refusal.ResumeUnknown))
+			m.lost(now, p)
 		case !p.ringEnds.IsZero() && !now.Before(p.ringEnds):
 			m.remove(now, p, string(refusal.RingTimeout), refusal.New(refusal.RingTimeout))
 		}

@@ -141,6 +141,9 @@ func (o *owner) execute() {
 			o.service.mu.Lock()
 			o.service.peers[a.present] = o.key
 			o.service.mu.Unlock()
+			if f := o.service.cfg.OnPeer; f != nil {
+				f(o.key, a.present)
+			}
 		case a.gone != "":
 			o.service.mu.Lock()
 			if o.service.peers[a.gone] == o.key {

@@ -27,7 +27,10 @@ type Config struct {
 	MaxChannels     int           // in all projects; default 100,000
 	MailboxMessages int           // not acknowledged, of one peer; default 1,024
 	MailboxBytes    int           // of the same, about; default 4 MiB
-	Logger          *slog.Logger  // default: none
+	// OnPeer is told of each peer that is about to be in a channel, as a member or waiting, before any other peer is. It is called by the goroutine that owns
+	// the channel: it must not block, nor call back into this package. Default: nobody is told.
+	OnPeer func(k Key, peer string)
+	Logger *slog.Logger // default: none
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -194,6 +197,11 @@ func (m *Membership) Ping(ctx context.Context, t json.RawMessage, ack uint64) er
 // Leave ends the membership; the link ends with the code left.
 func (m *Membership) Leave(ctx context.Context) error {
 	return m.owner.post(ctx, func(c *machine, now time.Time) { c.leave(now, m.Peer, m.link) })
+}
+
+// Lost ends the membership as if the resume window had passed: for edges whose clients cannot resume.
+func (m *Membership) Lost(ctx context.Context) error {
+	return m.owner.post(ctx, func(c *machine, now time.Time) { c.lose(now, m.Peer, m.link) })
 }
 
 // LinkLost tells that the link is gone. The membership lives on for the resume window.
