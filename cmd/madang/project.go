@@ -53,6 +53,8 @@ type settingsFlags struct {
 	JoinsPerSecond    *float64 `name:"joins-per-second" help:"Rate of joins. 0: none." placeholder:"N"`
 	RelayBytesPerDay  *int64   `name:"relay-bytes-per-day" help:"Quota of bytes through TURN. 0: none." placeholder:"N"`
 	RequestsPerSecond *float64 `name:"requests-per-second" help:"Rate of REST requests of each server key. 0: the node's default." placeholder:"N"`
+	PlayRTC           *bool    `name:"playrtc" negatable:"" help:"PlayRTC clients are accepted."`
+	PlayRTCRoles      *bool    `name:"playrtc-roles" negatable:"" help:"Of PlayRTC clients only hosts may remove other peers and close channels."`
 }
 
 func (f settingsFlags) change() *api.SettingsChange {
@@ -87,6 +89,11 @@ func (c *nodeClient) showProject(p api.Project) error {
 			requests = fmt.Sprintf("%g a second", s.RequestsPerSecond)
 		}
 		fmt.Fprintf(w, "REST requests of a key\t%s\n", requests)
+		playrtc := "not accepted"
+		if s.PlayRTC || p.Kind == project.SandboxID {
+			playrtc = "accepted; " + word(s.PlayRTCRoles, "hosts may remove peers", "every member may remove peers")
+		}
+		fmt.Fprintf(w, "PlayRTC clients\t%s\n", playrtc)
 	})
 }
 

@@ -30,6 +30,8 @@ type Settings struct {
 	JoinsPerSecond    float64 `json:"joinsPerSecond" doc:"Rate of joins, with bursts of four seconds' worth. 0: none of the project's own."`
 	RelayBytesPerDay  int64   `json:"relayBytesPerDay" doc:"Quota of bytes through TURN, in both directions. 0: none."`
 	RequestsPerSecond float64 `json:"requestsPerSecond" doc:"Rate of REST requests of each server key. 0: the node's default."`
+	PlayRTC           bool    `json:"playrtc" doc:"PlayRTC clients are accepted. The sandbox always accepts them."`
+	PlayRTCRoles      bool    `json:"playrtcRoles" doc:"Of PlayRTC clients only hosts may remove other peers and close channels. Otherwise every member may, as in PlayRTC."`
 }
 
 // SettingsChange changes some settings.
@@ -41,6 +43,8 @@ type SettingsChange struct {
 	JoinsPerSecond    *float64 `json:"joinsPerSecond,omitempty" minimum:"0" maximum:"100000"`
 	RelayBytesPerDay  *int64   `json:"relayBytesPerDay,omitempty" minimum:"0" maximum:"9007199254740992"`
 	RequestsPerSecond *float64 `json:"requestsPerSecond,omitempty" minimum:"0" maximum:"100000"`
+	PlayRTC           *bool    `json:"playrtc,omitempty"`
+	PlayRTCRoles      *bool    `json:"playrtcRoles,omitempty"`
 }
 
 func (c *SettingsChange) apply(s *project.Settings) {
@@ -51,6 +55,8 @@ func (c *SettingsChange) apply(s *project.Settings) {
 	set(&s.JoinsPerSecond, c.JoinsPerSecond)
 	set(&s.RelayBytesPerDay, c.RelayBytesPerDay)
 	set(&s.RequestsPerSecond, c.RequestsPerSecond)
+	set(&s.PlayRTC, c.PlayRTC)
+	set(&s.PlayRTCRoles, c.PlayRTCRoles)
 }
 
 // set changes what is there if there is something new.

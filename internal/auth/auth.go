@@ -27,7 +27,8 @@ func (r Role) Valid() bool { return r == RoleHost || r == RoleSpeaker || r == Ro
 // Credentials are what a client shows when it joins a channel.
 type Credentials struct {
 	Token   string     // access token (JWT); or
-	Key     string     // browser key alone
+	Key     string     // browser key alone; or
+	Server  string     // server key, of a client that is a server. Edges take it on wires that browsers do not need
 	Channel string     // the channel that is to be joined
 	UID     string     // wish; what a token says prevails
 	Name    string     // wish; what a token says prevails
@@ -82,6 +83,8 @@ type Project struct {
 	DevelopmentOnly bool // the sandbox
 	RequireToken    bool // a browser key alone is not enough
 	OpenChannels    bool // any channel name may be used; otherwise only defined ones, but for tokens with the grant "create"
+	PlayRTC         bool // PlayRTC clients are accepted
+	PlayRTCRoles    bool // of them, only hosts may remove others and close channels
 	Limits          Limits
 }
 

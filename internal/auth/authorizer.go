@@ -57,10 +57,8 @@ func (a *Authorizer) Join(ctx context.Context, cr Credentials) (Grant, error) {
 	switch {
 	case cr.Token != "":
 		g, project, create, err = a.byToken(ctx, cr)
-	case cr.Key != "":
-		g, project, err = a.byKey(ctx, cr)
 	default:
-		err = refusal.New(refusal.CredentialsMissing)
+		g, project, err = a.byKey(ctx, cr)
 	}
 	if err != nil {
 		return Grant{}, err
@@ -106,38 +104,70 @@ func (a *Authorizer) byToken(ctx context.Context, cr Credentials) (g Grant, p Pr
 	return g, p, slices.Contains(claims.Grants, GrantCreate), nil
 }
 
+// Look says which project a key speaks for, and what is laid down for cr.Channel, if a channel is named (nil: nothing). It counts nothing: it is for edges whose
+// clients look around before they join.
+func (a *Authorizer) Look(ctx context.Context, cr Credentials) (p Project, d *Definition, err error) {
+	if p, err = a.projectOf(ctx, cr); err != nil || cr.Channel == "" {
+		return p, nil, err
+	}
+	d, err = a.c.Directory.Definition(ctx, p.ID, cr.Channel)
+	return p, d, err
+}
+
 func (a *Authorizer) byKey(ctx context.Context, cr Credentials) (g Grant, p Project, err error) {
+	if p, err = a.projectOf(ctx, cr); err != nil {
+		return g, p, err
+	}
+	g = Grant{Project: p.ID, Channel: cr.Channel}
+	return g, p, fillWishes(&g, cr)
+}
+
+// projectOf returns the project of a key that may be used here.
+func (a *Authorizer) projectOf(ctx context.Context, cr Credentials) (p Project, err error) {
+	switch {
+	case cr.Key != "":
+		return a.ofBrowserKey(ctx, cr)
+	case cr.Server != "":
+		key, err := a.Server(ctx, cr.Server, cr.Address)
+		if err != nil {
+			return p, err
+		}
+		return a.project(ctx, key.Project, refusal.KeyUnknown)
+	}
+	return p, refusal.New(refusal.CredentialsMissing)
+}
+
+func (a *Authorizer) ofBrowserKey(ctx context.Context, cr Credentials) (p Project, err error) {
 	// A server key that got into a page must stop being one, but the page's author has to learn why it does not work. Its prefix
 	// says enough: nothing is looked up, so nothing can be found out.
 	if strings.HasPrefix(cr.Key, serverKeyPrefix) || IsAdminToken(cr.Key) {
-		return g, p, refusal.New(refusal.KeyWrongKind)
+		return p, refusal.New(refusal.KeyWrongKind)
 	}
 	if len(cr.Key) > 128 {
-		return g, p, refusal.New(refusal.KeyUnknown)
+		return p, refusal.New(refusal.KeyUnknown)
 	}
 	key, err := a.c.Directory.Key(ctx, cr.Key)
 	switch {
 	case isNotFound(err):
-		return g, p, refusal.New(refusal.KeyUnknown)
+		return p, refusal.New(refusal.KeyUnknown)
 	case err != nil:
-		return g, p, err
+		return p, err
 	case key.Kind != BrowserKey:
-		return g, p, refusal.New(refusal.KeyWrongKind)
+		return p, refusal.New(refusal.KeyWrongKind)
 	}
 	if !MatchOrigin(key.Allow, cr.Origin, a.c.PublicOrigins) {
 		if cr.Origin == "" {
-			return g, p, refusal.Newf(refusal.OriginForbidden, "The key is for web pages, and this client names no origin. Use an access token, or put %q on the key's list.", OriginApp)
+			return p, refusal.Newf(refusal.OriginForbidden, "The key is for web pages, and this client names no origin. Use an access token, or put %q on the key's list.", OriginApp)
 		}
-		return g, p, refusal.New(refusal.OriginForbidden)
+		return p, refusal.New(refusal.OriginForbidden)
 	}
 	if p, err = a.project(ctx, key.Project, refusal.KeyUnknown); err != nil {
-		return g, p, err
+		return p, err
 	}
 	if p.RequireToken {
-		return g, p, refusal.New(refusal.KeyNeedsToken)
+		return p, refusal.New(refusal.KeyNeedsToken)
 	}
-	g = Grant{Project: p.ID, Channel: cr.Channel}
-	return g, p, fillWishes(&g, cr)
+	return p, nil
 }
 
 // project looks a project up, and refuses one that must not be used.

@@ -19,6 +19,8 @@ func (d directory) Project(ctx context.Context, id string) (auth.Project, error)
 	return auth.Project{
 		ID: p.ID, On: p.On, DevelopmentOnly: p.Kind == SandboxID,
 		RequireToken: p.Settings.RequireToken, OpenChannels: p.Settings.OpenChannels,
+		// The sandbox is where the published samples run; it exists in development alone.
+		PlayRTC: p.Settings.PlayRTC || p.Kind == SandboxID, PlayRTCRoles: p.Settings.PlayRTCRoles,
 		Limits: auth.Limits{PeersPerChannel: p.Settings.PeersPerChannel},
 	}, err
 }

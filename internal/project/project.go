@@ -34,6 +34,9 @@ const (
 // SandboxKey is the sandbox project's browser key. PlayRTC published it, so its sample applications work unchanged.
 const SandboxKey = "60ba608a-e228-4530-8711-fa38004719c1"
 
+// sandboxKeys are all that PlayRTC published: of the samples, of a development page, of the tutorial.
+var sandboxKeys = map[string]string{SandboxKey: "sandbox", "1000007916": "PlayRTC development sample", "aee5f87e-c376-4f7e-b470-5c4ba725186d": "PlayRTC tutorial"}
+
 // A Project is a tenant.
 type Project struct {
 	ID        string
@@ -55,6 +58,8 @@ type Settings struct {
 	JoinsPerSecond    float64 `json:"joinsPerSecond"`    // with bursts of four seconds' worth
 	RelayBytesPerDay  int64   `json:"relayBytesPerDay"`  // both directions
 	RequestsPerSecond float64 `json:"requestsPerSecond"` // REST, for each server key; 0: the node's default
+	PlayRTC           bool    `json:"playrtc"`           // PlayRTC clients are accepted; in the sandbox they always are
+	PlayRTCRoles      bool    `json:"playrtcRoles"`      // of them, only hosts may remove others and close channels
 }
 
 // DefaultSettings are those of a new project.
@@ -148,9 +153,11 @@ func (s *Service) found(ctx context.Context) error {
 			if err := insertProject(tx, Project{ID: SandboxID, Kind: SandboxID, Name: "Sandbox", On: true, Settings: DefaultSettings(), CreatedAt: now}); err != nil {
 				return err
 			}
-			if err := insertKey(tx, Key{ID: SandboxKey, Project: SandboxID, Kind: auth.BrowserKey, Name: "sandbox",
-				Allow: []string{auth.OriginAny, auth.OriginApp}, CreatedAt: now}, ""); err != nil {
-				return err
+			for id, name := range sandboxKeys {
+				if err := insertKey(tx, Key{ID: id, Project: SandboxID, Kind: auth.BrowserKey, Name: name,
+					Allow: []string{auth.OriginAny, auth.OriginApp}, CreatedAt: now}, ""); err != nil {
+					return err
+				}
 			}
 			if err := setOnce(tx, settingFounded, now.UTC().Format(time.RFC3339)); err != nil {
 				return err

@@ -26,6 +26,7 @@ const (
 	OriginForbidden     Code = "origin_forbidden"     // The page's origin is not on the key's list.
 	AddressForbidden    Code = "address_forbidden"    // The address is not on the key's list.
 	ProjectOff          Code = "project_off"          // The project is switched off.
+	PlayrtcOff          Code = "playrtc_off"          // The project does not accept PlayRTC clients. Its operator can switch them on.
 	Forbidden           Code = "forbidden"            // The role or the token does not allow this.
 	NotFound            Code = "not_found"            // There is no such thing here.
 	Conflict            Code = "conflict"             // It exists already, or has changed meanwhile.

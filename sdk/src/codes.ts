@@ -120,6 +120,11 @@ export const codes = {
 		en: "The project is switched off.",
 		ko: "프로젝트가 꺼져 있습니다.",
 	},
+	playrtc_off: {
+		retry: "never",
+		en: "The project does not accept PlayRTC clients. Its operator can switch them on.",
+		ko: "이 프로젝트는 PlayRTC 클라이언트를 받지 않습니다. 운영자가 켤 수 있습니다.",
+	},
 	forbidden: {
 		retry: "never",
 		en: "The role or the token does not allow this.",
