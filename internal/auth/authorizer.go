@@ -140,7 +140,7 @@ func (a *Authorizer) projectOf(ctx context.Context, cr Credentials) (p Project, 
 func (a *Authorizer) ofBrowserKey(ctx context.Context, cr Credentials) (p Project, err error) {
 	// A server key that got into a page must stop being one, but the page's author has to learn why it does not work. Its prefix
 	// says enough: nothing is looked up, so nothing can be found out.
-	if strings.HasPrefix(cr.Key, serverKeyPrefix) || IsAdminToken(cr.Key) {
+	if IsServerKey(cr.Key) || IsAdminToken(cr.Key) {
 		return p, refusal.New(refusal.KeyWrongKind)
 	}
 	if len(cr.Key) > 128 {

@@ -25,6 +25,9 @@ func NewServerKey() (id, full, hash string) {
 	return id, id + "_" + secret, HashSecret(secret)
 }
 
+// IsServerKey reports whether s has the form of a server key.
+func IsServerKey(s string) bool { return strings.HasPrefix(s, serverKeyPrefix) }
+
 // splitServerKey returns the two parts of a full server key.
 func splitServerKey(full string) (id, secret string, ok bool) {
 	rest, ok := strings.CutPrefix(full, serverKeyPrefix)

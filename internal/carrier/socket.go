@@ -3,6 +3,7 @@ package carrier
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 type SocketConfig struct {
 	Subprotocols []string // the client must offer one of them, if there are any
 	MaxMessage   int      // bytes
+	MaxSkipped   int      // bytes of a larger message that Read skips; 0: none, the socket is over
 	// Write writes an event, in no, one or several frames. An error ends the socket.
 	Write func(f *Frames, it Item) error
 	// Goodbye writes the last words, if there are any, and says with what the WebSocket is closed.
@@ -101,8 +103,11 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b 
 
 const keptBuffer = 16 << 10
 
+// ErrSkipped says that a message was too big, and that the next one can be read.
+var ErrSkipped = errors.New("carrier: a message was too big")
+
 // Read hands one message to f, which must not keep it, and returns nil. Its errors are refusals for what the client did (malformed: a binary frame;
-// message_too_big), or others when the connection is over.
+// message_too_big), ErrSkipped, or others when the connection is over.
 func (s *Socket) Read(f func(data []byte)) error {
 	typ, r, err := s.conn.Reader(context.Background())
 	if err != nil {
@@ -132,6 +137,12 @@ func (s *Socket) readMessage(r io.Reader, buf []byte) ([]byte, error) {
 		n, err := r.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
 		if len(buf) > s.cfg.MaxMessage {
+			if err == nil && s.cfg.MaxSkipped > 0 {
+				_, err = io.CopyN(io.Discard, r, int64(s.cfg.MaxSkipped))
+			}
+			if err == io.EOF {
+				return buf, ErrSkipped
+			}
 			return buf, refusal.New(refusal.MessageTooBig)
 		}
 		if err == io.EOF {

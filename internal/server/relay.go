@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/madang-rtc/madang/internal/playrtc"
 	"github.com/madang-rtc/madang/internal/project"
 	"github.com/madang-rtc/madang/internal/refusal"
 	"github.com/madang-rtc/madang/internal/relay"
@@ -101,6 +102,13 @@ func (m iceMinter) servers(projectID, peer string) (signal.ICE, error) {
 func (m iceMinter) MintTURN(projectID, name string, lifetime time.Duration) (username, credential string, uris []string, expires time.Time, err error) {
 	c := m.relay.Mint(projectID, name, lifetime)
 	return c.Username, c.Credential, m.uris(), c.ExpiresAt, nil
+}
+
+// playrtc is playrtc's Config.TURN: its clients know one server, over UDP.
+func (m iceMinter) playrtc(projectID, peer string, lifetime time.Duration) (playrtc.TURN, error) {
+	c := m.relay.Mint(projectID, peer, lifetime)
+	e := m.endpoints[0] // findExternal finds at least one address
+	return playrtc.TURN{Host: e.Host, Port: e.UDPPort, Username: c.Username, Password: c.Credential}, nil
 }
 
 // uris are all places of the relay, for STUN first.

@@ -23,6 +23,7 @@ import (
 	"github.com/madang-rtc/madang/internal/auth"
 	"github.com/madang-rtc/madang/internal/channel"
 	"github.com/madang-rtc/madang/internal/config"
+	"github.com/madang-rtc/madang/internal/playrtc"
 	"github.com/madang-rtc/madang/internal/portmux"
 	"github.com/madang-rtc/madang/internal/project"
 	"github.com/madang-rtc/madang/internal/relay"
@@ -82,7 +83,9 @@ func (s *Server) build() error {
 	if err != nil {
 		return err
 	}
-	channels, err := channel.New(channel.Config{ResumeWindow: c.ResumeWindow, Logger: s.log})
+	var playrtcs *playrtc.Server // made below, and channels are used afterwards only
+	channels, err := channel.New(channel.Config{ResumeWindow: c.ResumeWindow, Logger: s.log,
+		OnPeer: func(k channel.Key, peer string) { playrtcs.OnPeer(k, peer) }})
 	if err != nil {
 		return err
 	}
@@ -143,6 +146,13 @@ func (s *Server) build() error {
 	if err != nil {
 		return err
 	}
+	playrtcs, err = playrtc.New(playrtc.Config{
+		Channels: channels, Look: authorizer.Look, Authorize: authorizer.Join, TURN: ice.playrtc, ClientAddress: address,
+		BaseURL: s.baseURL(publicURL), DrainTimeout: c.DrainTimeout / 2, Logger: s.log,
+	})
+	if err != nil {
+		return err
+	}
 	administration, err := api.New(api.Config{
 		DB: s.database, Projects: projects, Authorizer: authorizer, Channels: channelDirectory{channels}, TURN: ice,
 		ClientAddress: address, Log: s.log,
@@ -163,6 +173,7 @@ func (s *Server) build() error {
 
 	routes := http.NewServeMux()
 	routes.Handle("/v1/signal", signals)
+	routes.Handle(playrtc.Path+"/", playrtcs)
 	routes.Handle("/v1/", withReadDeadline(administration.Handler()))
 	pages.Register(routes)
 	s.registerOperations(routes, registry, c.TrustedProxies)
@@ -194,6 +205,7 @@ func (s *Server) build() error {
 		{"https", s.serveHTTP(mux.HTTPS(), routes)},
 		{"control", s.serveHTTP(control, administration.ControlHandler())},
 		{"signaling", signals.Run},
+		{"playrtc", playrtcs.Run},
 		{"port", mux.Run},
 	}
 	if certificates.redirect != nil {
@@ -239,6 +251,20 @@ func (s *Server) publicURL(tcp netip.AddrPort) string {
 		return fmt.Sprintf("http://localhost:%d", tcp.Port())
 	default:
 		return "http://" + reachable(tcp)
+	}
+}
+
+// baseURL returns what tells a client where it has reached this node, for answers that hold URLs: under the node's public name, if it has one, or else the one that
+// the client has used.
+func (s *Server) baseURL(publicURL string) func(*http.Request) string {
+	if s.cfg.PublicURL != "" || s.cfg.Domain != "" {
+		return func(*http.Request) string { return publicURL }
+	}
+	return func(r *http.Request) string {
+		if r.TLS != nil {
+			return "https://" + r.Host
+		}
+		return "http://" + r.Host
 	}
 }
 

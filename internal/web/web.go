@@ -15,6 +15,7 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -181,6 +182,9 @@ func (h *Handler) serveFile(w http.ResponseWriter, r *http.Request) {
 	}
 	name := r.URL.Path
 	f := h.files[name]
+	if m := playrtcVersion.FindStringSubmatch(name); f == nil && m != nil {
+		f = h.files["/sdk/js/"+m[1]]
+	}
 	if f == nil && strings.HasSuffix(name, "/") {
 		f = h.files[name+"index.html"]
 	}
@@ -194,6 +198,9 @@ func (h *Handler) serveFile(w http.ResponseWriter, r *http.Request) {
 	}
 	f.serve(w, r)
 }
+
+// playrtcVersion matches the addresses under which pages have pinned a version of PlayRTC's SDK. There is one, which is compatible with all.
+var playrtcVersion = regexp.MustCompile(`^/sdk/js/[0-9]+(?:\.[0-9]+){0,3}/(playrtc[a-z_.-]*\.js)$`)
 
 func (h *Handler) serveNode(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
