@@ -17,12 +17,13 @@ func serve(t *testing.T) *httptest.Server {
 	h, err := New(Config{
 		Node: Node{Key: "k</script><b>", Development: true},
 		Files: fstest.MapFS{
-			"index.html":       {Data: []byte("<html>landing <!-- madang-node --></html>")},
-			"call.html":        {Data: []byte("<html>call <!-- madang-node --></html>")},
-			"assets/app-h4.js": {Data: []byte(long)},
-			"sdk/madang.js":    {Data: []byte(long)},
-			"docs/index.html":  {Data: []byte("docs")},
-			".secret":          {Data: []byte("no")},
+			"index.html":        {Data: []byte("<html>landing <!-- madang-node --></html>")},
+			"call.html":         {Data: []byte("<html>call <!-- madang-node --></html>")},
+			"assets/app-h4.js":  {Data: []byte(long)},
+			"sdk/madang.js":     {Data: []byte(long)},
+			"sdk/js/playrtc.js": {Data: []byte(long)},
+			"docs/index.html":   {Data: []byte("docs")},
+			".secret":           {Data: []byte("no")},
 		},
 	})
 	if err != nil {
@@ -151,4 +152,15 @@ func TestProgramWithoutPagesSaysSo(t *testing.T) {
 func FuzzAcceptEncoding(f *testing.F) {
 	f.Add("gzip;q=0.5, br")
 	f.Fuzz(func(t *testing.T, header string) { acceptsGzip(header) })
+}
+
+func TestEveryVersionOfThePlayRTCSDKIsOurs(t *testing.T) {
+	s := serve(t)
+	for path, status := range map[string]int{"/sdk/js/playrtc.js": 200, "/sdk/js/2.2.15/playrtc.js": 200, "/sdk/js/1.0.4/playrtc.js": 200, "/sdk/js/2.2.15/playrtc.min.js": 404,
+		"/sdk/js/x/playrtc.js": 404, "/sdk/js/2.2.15/madang.js": 404, "/sdk/js/2.2.15/": 404, "/sdk/js/..%2f2/playrtc.js": 404} {
+		resp, body := get(t, s.URL+path)
+		if resp.StatusCode != status || status == 200 && (!strings.Contains(body, "yard") || resp.Header.Get("Access-Control-Allow-Origin") != "*" || resp.Header.Get("Cross-Origin-Resource-Policy") != "cross-origin") {
+			t.Errorf("%s: got %d %v", path, resp.StatusCode, resp.Header)
+		}
+	}
 }
