@@ -4,10 +4,14 @@ package test
 
 import (
 	"encoding/json"
+	"io"
+	"maps"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,5 +68,39 @@ func TestTokensMadeAsTheGuideSaysAdmit(t *testing.T) {
 			d = visit{}.doctor(t, node.HTTP, "--token", token, "--channel", "other")
 			d.says("signal.websocket", "token_channel")
 		})
+	}
+}
+
+// TestTheOperationsGuideNamesEveryMetric compares docs/operations.md with a node that somebody has used.
+func TestTheOperationsGuideNamesEveryMetric(t *testing.T) {
+	guide, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := serve(t, lab.NodeConfig{Args: []string{relayLoopback}})
+	visit{}.doctor(t, node.HTTP).wrong() // joins and relays, so that there is something to count
+	request, err := http.NewRequestWithContext(within(t, patience), http.MethodGet, node.HTTP+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	metrics, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := func(pattern string, in []byte) []string {
+		found := map[string]bool{}
+		for _, m := range regexp.MustCompile(pattern).FindAllSubmatch(in, -1) {
+			found[string(m[1])] = true
+		}
+		return slices.Sorted(maps.Keys(found))
+	}
+	got, want := names("(?m)^\\| `(madang_[a-z_]+)` ", guide), names("(?m)^(madang_[a-z_]+)", metrics)
+	if len(want) == 0 || !slices.Equal(got, want) {
+		t.Errorf("docs/operations.md names the metrics\n%v, want\n%v", got, want)
 	}
 }
