@@ -20,7 +20,7 @@
 //
 // # Owners
 //
-// Every channel is owned by one goroutine, which runs a state machine without I/O, locks or clock (machine.go). Peers
+// Every channel has one owner, which runs a state machine without I/O, locks or clock (machine.go), one input at a time. Peers
 // are addressed by id and links by number, never by pointer: an owner on another node could take the same operations as messages. What is local to this
 // process is the table from channel to owner (Service.channels), the one from peer id to channel (Service.peers), and
 // the Links that an owner calls.
@@ -110,8 +110,8 @@ type Change struct {
 // A LinkID names a link within one process. Zero is none.
 type LinkID uint64
 
-// A Link carries events to one peer. Its methods are called by the goroutine that owns the channel, one at a time; they must not block, nor call
-// back into this package. After End no other call follows.
+// A Link carries events to one peer. Its methods are called by the channel's owner, one at a time, on any goroutine, with the channel locked; they must not
+// block, nor call back into this package. After End no other call follows.
 type Link interface {
 	// Deliver hands one event over. seq is its number, or 0 for an event that is not numbered. Events come in the order in which they have to be
 	// sent. The event is shared with other links: it must not be changed.

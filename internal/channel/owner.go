@@ -3,29 +3,29 @@ package channel
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// inboxLength is how many inputs wait for an owner. A sender that finds it full waits: the pressure goes back to the link it reads from. An owner never
-// waits for anybody, so that this is short.
-const inboxLength = 64
-
 // errOver: the channel is not owned here any more, and so has no peers.
 var errOver = errors.New("channel: the channel is gone")
 
-// An owner runs a channel's machine on a goroutine of its own.
+// An owner runs a channel's machine: one input at a time, on the goroutine of whoever brings it. Neither the machine nor a link ever blocks, so that
+// whoever waits for mu waits for microseconds. With a goroutine of its own and an inbox, each message would be handed from thread to thread once
+// more, and each idle channel would keep a stack: that was a third of what a message cost.
 type owner struct {
 	service *Service
 	key     Key
 	since   time.Time
-	inbox   chan input
-	done    chan struct{} // closed when run has ended
 	summary atomic.Pointer[Summary]
 
-	// Owned by run.
+	mu      sync.Mutex // guards what follows; taken before service.mu and whatever links lock
 	machine *machine
 	links   map[LinkID]Link
+	timer   *time.Timer // calls tick; nil: not armed
+	armed   time.Time   // when
+	over    bool        // off the service's tables: nothing happens any more
 }
 
 // An input is a call of one of the machine's methods.
@@ -34,76 +34,91 @@ type input func(m *machine, now time.Time)
 func newOwner(s *Service, k Key, set Settings) *owner {
 	c := s.cfg
 	now := time.Now()
-	o := &owner{service: s, key: k, since: now, inbox: make(chan input, inboxLength), done: make(chan struct{}), links: map[LinkID]Link{}}
+	o := &owner{service: s, key: k, since: now, links: map[LinkID]Link{}}
 	o.machine = newMachine(k, limits{resumeWindow: c.ResumeWindow, ringTimeout: c.RingTimeout, idleExpiry: c.IdleExpiry, ban: c.Ban,
 		peersPerChannel: c.PeersPerChannel, mailboxEvents: c.MailboxMessages, mailboxBytes: c.MailboxBytes}, set, now)
 	o.summarize()
+	o.arm(now)
 	return o
 }
 
-// post hands an input over. It is safe for concurrent use.
+// post runs an input, and does what the machine wants done, before it returns. It is safe for concurrent use.
 func (o *owner) post(ctx context.Context, in input) error {
-	select {
-	case <-o.done: // there may be room in the inbox, but nobody looks into it
-		return errOver
-	default:
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	select {
-	case o.inbox <- in:
-		return nil
-	case <-o.done:
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.over {
 		return errOver
-	case <-ctx.Done():
-		return ctx.Err()
 	}
+	now := time.Now()
+	in(o.machine, now)
+	o.execute()
+	o.arm(now)
+	return nil
 }
 
-// run works until the channel has been empty for long enough, or the service stops.
-func (o *owner) run() {
-	defer close(o.done)
-	timer := time.NewTimer(time.Until(o.machine.next()))
-	defer timer.Stop()
-	var armed time.Time
-	for {
-		now := time.Now()
-		if next := o.machine.next(); !next.Equal(armed) {
-			armed = next
-			if next.IsZero() {
-				timer.Stop()
-			} else {
-				timer.Reset(next.Sub(now))
-			}
-		}
-		select {
-		case in := <-o.inbox:
-			in(o.machine, time.Now())
-		case <-timer.C:
-			now := time.Now()
-			o.machine.tick(now)
-			armed = time.Time{}
-			o.execute()
-			if o.machine.expired(now) && o.retire(false) {
-				return
-			}
-		case <-o.service.stopping:
-			o.machine.drain(time.Now(), drainingRefusal())
-			o.execute()
-			o.retire(true)
-			return
-		}
-		o.execute()
+// arm sets the timer to the machine's next deadline.
+func (o *owner) arm(now time.Time) {
+	next := o.machine.next()
+	if next.Equal(o.armed) {
+		return
 	}
+	o.disarm()
+	if next.IsZero() {
+		return
+	}
+	o.armed = next
+	o.service.timers.Add(1)
+	o.timer = time.AfterFunc(next.Sub(now), o.tick)
 }
 
-// retire takes the channel and its peers off the service's tables; if not forced, then only if nobody is about to join. Inputs that come after it
-// find done closed.
-func (o *owner) retire(force bool) bool {
+func (o *owner) disarm() {
+	if o.timer != nil && o.timer.Stop() { // else tick is on its way, and counts itself out
+		o.service.timers.Done()
+	}
+	o.timer, o.armed = nil, time.Time{}
+}
+
+// tick lets time pass. A timer that was replaced while it waited for mu comes early, which does no harm.
+func (o *owner) tick() {
+	defer o.service.timers.Done()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.over {
+		return
+	}
+	o.disarm()
+	now := time.Now()
+	o.machine.tick(now)
+	o.execute()
+	if o.machine.expired(now) {
+		o.retire()
+		return
+	}
+	o.arm(now)
+}
+
+// stop ends all links, and the channel.
+func (o *owner) stop() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.over {
+		return
+	}
+	o.machine.drain(time.Now(), drainingRefusal())
+	o.execute()
+	o.retire()
+}
+
+// retire takes the channel and its peers off the service's tables. Inputs that come after it find it over.
+func (o *owner) retire() {
+	o.over = true
+	o.disarm()
 	s := o.service
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(o.inbox) > 0 && !force {
-		return false
-	}
 	delete(s.channels, o.key)
 	for id := range o.machine.peers {
 		delete(s.peers, id)
@@ -111,7 +126,6 @@ func (o *owner) retire(force bool) bool {
 	for _, e := range o.machine.epitaphs {
 		delete(s.peers, e.id)
 	}
-	return true
 }
 
 // attach keeps the link of a join or resume that succeeded. Actions come after it, so that none misses the link.

@@ -69,23 +69,22 @@ type Service struct {
 	draining atomic.Bool
 	totals   totals
 
-	stopping chan struct{}  // closed when Run's context has ended
-	owners   sync.WaitGroup // goroutines of owners; Add under mu, not after stopping
+	timers sync.WaitGroup // of owners, armed or running
 
-	mu       sync.RWMutex // guards what follows; nothing blocks under it
+	mu       sync.RWMutex // guards what follows; nothing blocks under it, and no owner's mu is taken
 	stopped  bool
 	channels map[Key]*owner
 	peers    map[string]Key   // where each peer is, for a resume, which names nothing else
 	kept     map[Key]Settings // what operators have set, also for channels that nobody is in
 }
 
-// New returns a Service that takes operations at once. Run has to be called, so that its goroutines end.
+// New returns a Service that takes operations at once. Run has to be called, so that its timers end.
 func New(cfg Config) (*Service, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	return &Service{cfg: cfg, stopping: make(chan struct{}), channels: map[Key]*owner{}, peers: map[string]Key{}, kept: map[Key]Settings{}}, nil
+	return &Service{cfg: cfg, channels: map[Key]*owner{}, peers: map[string]Key{}, kept: map[Key]Settings{}}, nil
 }
 
 // Run works until ctx ends. Then it ends all links with server_draining, and returns when all owners have stopped.
@@ -94,9 +93,12 @@ func (s *Service) Run(ctx context.Context) error {
 	s.draining.Store(true)
 	s.mu.Lock()
 	s.stopped = true
+	owners := slices.Collect(maps.Values(s.channels))
 	s.mu.Unlock()
-	close(s.stopping)
-	s.owners.Wait()
+	for _, o := range owners {
+		o.stop()
+	}
+	s.timers.Wait()
 	return nil
 }
 
@@ -104,7 +106,7 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) Drain() {
 	s.draining.Store(true)
 	s.mu.RLock()
-	owners := slices.Collect(maps.Values(s.channels)) // an owner may need mu to make room in its inbox
+	owners := slices.Collect(maps.Values(s.channels))
 	s.mu.RUnlock()
 	for _, o := range owners {
 		o.post(context.Background(), func(m *machine, now time.Time) { m.drain(now, drainingRefusal()) })
@@ -413,30 +415,19 @@ func (s *Service) Stats() Stats {
 	return st
 }
 
-// do runs f on the channel's owner and waits for it. Without create, a channel that nobody owns is channel_not_found.
+// do runs f on the channel's owner. Without create, a channel that nobody owns is channel_not_found.
 func (s *Service) do(ctx context.Context, k Key, create bool, f func(o *owner, now time.Time) error) error {
 	for {
 		o, err := s.owner(k, create)
 		if err != nil {
 			return err
 		}
-		reply := make(chan error, 1)
-		posted := o.post(ctx, func(_ *machine, now time.Time) { reply <- f(o, now) })
-		switch {
-		case posted == nil:
-			// The owner takes it, or ends. ctx plays no part any more: what was decided must be known to whoever asked.
-			select {
-			case err := <-reply:
-				return err
-			case <-o.done:
-			}
-			select {
-			case err := <-reply: // the last thing it did
-				return err
-			default:
-			}
-		case ctx.Err() != nil:
-			return ctx.Err()
+		var result error
+		switch err := o.post(ctx, func(_ *machine, now time.Time) { result = f(o, now) }); {
+		case err == nil:
+			return result
+		case err != errOver:
+			return err
 		}
 		// The owner found the channel empty and ended in between: look again.
 	}
@@ -469,6 +460,5 @@ func (s *Service) owner(k Key, create bool) (*owner, error) {
 	}
 	o = newOwner(s, k, s.kept[k])
 	s.channels[k] = o
-	s.owners.Go(o.run)
 	return o, nil
 }

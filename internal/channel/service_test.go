@@ -398,8 +398,11 @@ func TestThousandChannelsLeaveNothingBehind(t *testing.T) {
 			t.Errorf("%d peers are still in the table", len(h.peers))
 		}
 		h.mu.Unlock()
-		if n := runtime.NumGoroutine(); n > before {
-			t.Errorf("%d goroutines, %d before", n, before)
+		for tries := 0; runtime.NumGoroutine() > before; tries++ { // one that has returned is counted for a moment more
+			if tries == 1_000_000 {
+				t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), before)
+			}
+			runtime.Gosched()
 		}
 	})
 }
