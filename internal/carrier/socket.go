@@ -84,7 +84,8 @@ func (s *Socket) Accept(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// A hijacker keeps the connection that is taken over: the websocket package has no way to close one while it waits for a client's close frame.
+// A hijacker keeps the connection that is taken over: the websocket package has no way to close one while it waits for a client's close frame. It
+// also exchanges net/http's buffers, of 4 KiB in each direction, for smaller ones, since an idle socket keeps them.
 type hijacker struct {
 	http.ResponseWriter
 	conn net.Conn
@@ -95,8 +96,14 @@ func (h *hijacker) Unwrap() http.ResponseWriter { return h.ResponseWriter }
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
 	h.conn = conn
+	if err == nil && rw.Reader.Buffered() == 0 { // else the client has sent more than it was asked for, and it is in that buffer
+		rw = bufio.NewReadWriter(bufio.NewReaderSize(conn, frameBuffer), bufio.NewWriterSize(conn, frameBuffer))
+	}
 	return conn, rw, err
 }
+
+// frameBuffer lets most messages pass with one system call: candidates, and what applications say to each other. A description takes a few.
+const frameBuffer = 1536
 
 // buffers are for messages while they are read or written. Most are small; those that have grown large are not kept.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 2048); return &b }}

@@ -27,8 +27,8 @@ type Config struct {
 	MaxChannels     int           // in all projects; default 100,000
 	MailboxMessages int           // not acknowledged, of one peer; default 1,024
 	MailboxBytes    int           // of the same, about; default 4 MiB
-	// OnPeer is told of each peer that is about to be in a channel, as a member or waiting, before any other peer is. It is called by the goroutine that owns
-	// the channel: it must not block, nor call back into this package. Default: nobody is told.
+	// OnPeer is told of each peer that is about to be in a channel, as a member or waiting, before any other peer is. It is called with the
+	// channel locked: it must not block, nor call back into this package. Default: nobody is told.
 	OnPeer func(k Key, peer string)
 	Logger *slog.Logger // default: none
 }

@@ -28,11 +28,12 @@ func ParseClient(data []byte) (Envelope, error) {
 	if len(data) > MaxMessage {
 		return Envelope{}, refusal.New(refusal.MessageTooBig)
 	}
-	var o object
+	o := objects.Get().(*object)
+	defer o.release()
 	if err := o.parse(data, maxDepth); err != nil {
 		return Envelope{}, refusal.Newf(refusal.Malformed, "The message is %s.", err)
 	}
-	d := decoder{o: &o}
+	d := decoder{o: o}
 	typ := d.text("type", MaxIdentifier, required)
 	if d.err != nil {
 		return Envelope{}, refusal.Newf(refusal.Malformed, "The message has no type.").With("field", "type")
