@@ -92,7 +92,10 @@ type page interface {
 	evaluate(ctx context.Context, expression string) (string, error)
 	click(ctx context.Context, x, y float64) error
 	typeText(ctx context.Context, text string) error
+	// press presses a key and lets go of it.
+	press(ctx context.Context, k key) error
 	screenshot(ctx context.Context) ([]byte, error)
+	view(ctx context.Context, v View) error
 	// preload runs a script in each document from now on, before the page's own.
 	preload(ctx context.Context, script string) error
 	close(ctx context.Context) error
@@ -381,6 +384,59 @@ func (p *Page) Type(ctx context.Context, selector, text string) error {
 	}
 	if err := p.page.typeText(ctx, text); err != nil {
 		return fmt.Errorf("type into %s: %w", selector, err)
+	}
+	return nil
+}
+
+// A key as the three standards name it.
+type key struct {
+	name    string // W3C uievents-key: what KeyboardEvent.key says
+	code    string // W3C uievents-code: its place on the keyboard
+	windows int    // windowsVirtualKeyCode of CDP
+	driver  string // WebDriver §17.4.2
+	text    string // what it writes
+	paste   bool   // with Control
+}
+
+var keys = map[string]key{
+	"Tab":       {name: "Tab", code: "Tab", windows: 9, driver: "\uE004"},
+	"Enter":     {name: "Enter", code: "Enter", windows: 13, driver: "\uE007", text: "\r"},
+	"Escape":    {name: "Escape", code: "Escape", windows: 27, driver: "\uE00C"},
+	"Space":     {name: " ", code: "Space", windows: 32, driver: " ", text: " "},
+	"ArrowDown": {name: "ArrowDown", code: "ArrowDown", windows: 40, driver: "\uE015"},
+	"Control+v": {name: "v", code: "KeyV", windows: 'V', driver: "v", paste: true},
+}
+
+// Press presses keys one after the other, by real input: letters, and Tab, Enter, Escape, Space, ArrowDown and Control+v, which pastes.
+func (p *Page) Press(ctx context.Context, names ...string) error {
+	for _, name := range names {
+		k, known := keys[name]
+		if !known {
+			if len(name) != 1 || name[0] < 'a' || name[0] > 'z' {
+				return fmt.Errorf("press %q: no such key here", name)
+			}
+			k = key{name: name, code: "Key" + strings.ToUpper(name), windows: int(name[0]) - 'a' + 'A', driver: name, text: name}
+		}
+		if err := p.page.press(ctx, k); err != nil {
+			return fmt.Errorf("press %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// A View is how a page is looked at.
+type View struct {
+	Width, Height int // CSS pixels
+	// Phone makes it a phone's: a finger for a pointer, two device pixels for one (Chromium).
+	Phone bool
+	// Dark is the preferred color scheme (Chromium).
+	Dark bool
+}
+
+// View changes how the page is looked at.
+func (p *Page) View(ctx context.Context, v View) error {
+	if err := p.page.view(ctx, v); err != nil {
+		return fmt.Errorf("view of %dx%d: %w", v.Width, v.Height, err)
 	}
 	return nil
 }

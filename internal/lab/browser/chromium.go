@@ -290,14 +290,8 @@ func (p *cdpPage) click(ctx context.Context, x, y float64) error {
 func (p *cdpPage) typeText(ctx context.Context, text string) error {
 	for _, r := range text {
 		if r == '\n' {
-			for _, kind := range []string{"keyDown", "keyUp"} {
-				params := map[string]any{"type": kind, "key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13}
-				if kind == "keyDown" {
-					params["text"] = "\r"
-				}
-				if err := p.call(ctx, "Input.dispatchKeyEvent", params, nil); err != nil {
-					return err
-				}
+			if err := p.press(ctx, keys["Enter"]); err != nil {
+				return err
 			}
 			continue
 		}
@@ -306,6 +300,42 @@ func (p *cdpPage) typeText(ctx context.Context, text string) error {
 		}
 	}
 	return nil
+}
+
+func (p *cdpPage) press(ctx context.Context, k key) error {
+	for _, kind := range []string{"keyDown", "keyUp"} {
+		params := map[string]any{"type": kind, "key": k.name, "code": k.code, "windowsVirtualKeyCode": k.windows}
+		if k.paste {
+			params["modifiers"], params["commands"] = 2, []string{"paste"} // without the command the browser's own shortcuts do not work here
+		} else if kind == "keyDown" && k.text != "" {
+			params["text"] = k.text
+		}
+		if err := p.call(ctx, "Input.dispatchKeyEvent", params, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *cdpPage) view(ctx context.Context, v View) error {
+	scale, scheme := 1, "light"
+	if v.Phone {
+		scale = 2
+	}
+	if v.Dark {
+		scheme = "dark"
+	}
+	if err := p.call(ctx, "Emulation.setDeviceMetricsOverride", map[string]any{
+		"width": v.Width, "height": v.Height, "deviceScaleFactor": scale, "mobile": v.Phone,
+	}, nil); err != nil {
+		return err
+	}
+	if err := p.call(ctx, "Emulation.setTouchEmulationEnabled", map[string]any{"enabled": v.Phone}, nil); err != nil {
+		return err
+	}
+	return p.call(ctx, "Emulation.setEmulatedMedia", map[string]any{
+		"features": []any{map[string]any{"name": "prefers-color-scheme", "value": scheme}},
+	}, nil)
 }
 
 func (p *cdpPage) screenshot(ctx context.Context) ([]byte, error) {

@@ -301,13 +301,28 @@ func (p *bidiPage) click(ctx context.Context, x, y float64) error {
 func (p *bidiPage) typeText(ctx context.Context, text string) error {
 	var actions []any
 	for _, r := range text {
-		key := string(r)
+		name := string(r)
 		if r == '\n' {
-			key = "\uE007" // Enter (WebDriver §17.4.2)
+			name = keys["Enter"].driver
 		}
-		actions = append(actions, map[string]any{"type": "keyDown", "value": key}, map[string]any{"type": "keyUp", "value": key})
+		actions = append(actions, map[string]any{"type": "keyDown", "value": name}, map[string]any{"type": "keyUp", "value": name})
 	}
 	return p.perform(ctx, map[string]any{"type": "key", "id": "keyboard", "actions": actions})
+}
+
+func (p *bidiPage) press(ctx context.Context, k key) error {
+	actions := []any{map[string]any{"type": "keyDown", "value": k.driver}, map[string]any{"type": "keyUp", "value": k.driver}}
+	if k.paste {
+		const control = "\uE009"
+		actions = append([]any{map[string]any{"type": "keyDown", "value": control}}, append(actions, map[string]any{"type": "keyUp", "value": control})...)
+	}
+	return p.perform(ctx, map[string]any{"type": "key", "id": "keyboard", "actions": actions})
+}
+
+func (p *bidiPage) view(ctx context.Context, v View) error {
+	return p.d.rpc.call(ctx, "", "browsingContext.setViewport", map[string]any{
+		"context": p.id, "viewport": map[string]any{"width": v.Width, "height": v.Height},
+	}, nil)
 }
 
 func (p *bidiPage) screenshot(ctx context.Context) ([]byte, error) {
