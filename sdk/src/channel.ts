@@ -137,7 +137,7 @@ const statsHiddenMs = 2_000;
 const lingerMs = 5_000;
 /** How long the link has to answer when the network may have changed. */
 const probeMs = 1_500;
-const stalledProbeMs = 700;
+const stalledProbeMs = 500;
 const nothing: MediaStates = Object.freeze({ audio: "off", video: "off", screen: "off" });
 
 /** Joins a channel. */

@@ -80,9 +80,9 @@ export type ConnectionEvents = {
 };
 
 /** Interval of the beats on the data channel. */
-const beatMs = 500;
+const beatMs = 250;
 /** Without a beat for so long, and without other packets, the path is taken for broken. Hidden pages beat once a second at best. */
-const silenceMs = 1_100;
+const silenceMs = 600;
 const silenceHiddenMs = 3_500;
 /** ICE says "disconnected" for short disturbances too; a restart follows when it lasts. */
 const disconnectedMs = 2_000;
@@ -741,7 +741,10 @@ export class Connection extends Emitter<ConnectionEvents> {
 		}
 		if (this.#heardAtMs === null) return;
 		const limitMs = this.#peerHidden ? silenceHiddenMs : silenceMs;
-		if (performance.now() - this.#heardAtMs > limitMs) void this.#check(attempt, 300);
+		if (performance.now() - this.#heardAtMs <= limitMs || this.#checking) return;
+		// The repair will need the server, so whether that can be reached is found out meanwhile.
+		this.#host.stalled();
+		void this.#check(attempt, 300);
 	}
 
 	#hear(text: string): void {

@@ -128,6 +128,7 @@ export class Session extends Emitter<SessionEvents> {
 	#pingMs = 15_000;
 	#pingTimer: ReturnType<typeof setTimeout> | undefined;
 	#deadTimer: ReturnType<typeof setTimeout> | undefined;
+	#deadAtMs = 0;
 
 	constructor(options: SessionOptions) {
 		super();
@@ -604,14 +605,17 @@ export class Session extends Emitter<SessionEvents> {
 		clearTimeout(this.#pingTimer);
 		this.#unacknowledged = 0;
 		this.#link?.send(JSON.stringify({ type: "ping", t: now(), ack: this.#received }));
-		if (deadlineMs < 2 * this.#pingMs) {
+		const deadAtMs = now() + deadlineMs;
+		if (this.#deadTimer === undefined || deadAtMs < this.#deadAtMs) {
 			clearTimeout(this.#deadTimer);
-			this.#deadTimer = undefined;
+			this.#deadAtMs = deadAtMs;
+			this.#deadTimer = setTimeout(() => {
+				this.#deadTimer = undefined;
+				this.#lost(new MadangError("unreachable", { message: "The server does not answer any more." }));
+				// It is our own way to the server that has changed: there is no crowd that should not come all at once.
+				if (deadlineMs < this.#pingMs) this.probe(deadlineMs);
+			}, deadlineMs);
 		}
-		this.#deadTimer ??= setTimeout(() => {
-			this.#deadTimer = undefined;
-			this.#lost(new MadangError("unreachable", { message: "The server does not answer any more." }));
-		}, deadlineMs);
 		this.#pingTimer = setTimeout(() => this.#ping(), this.#pingMs);
 	}
 }
