@@ -715,12 +715,14 @@ export class MadangCall extends LitElement {
 							</div>
 							${bar(this)} ${sound(this)}
 						`;
-		return html`
-			<div class="root" data-phase=${session.phase} lang=${this.language}>
-				${body} ${session.phase === "call" ? nothing : toasts(this)} ${dialogs(this)}
-				<div class="sr" role="status" aria-live="polite" data-testid="announcement">${this.announcement}</div>
-			</div>
+		const all = html`
+			${body} ${session.phase === "call" ? nothing : toasts(this)} ${dialogs(this)}
+			<div class="sr" role="status" aria-live="polite" data-testid="announcement">${this.announcement}</div>
 		`;
+		// The page's content where it is the page, and a part of somebody else's otherwise.
+		return this.fullPage
+			? html`<main class="root" data-phase=${session.phase} lang=${this.language}>${all}</main>`
+			: html`<section class="root" data-phase=${session.phase} lang=${this.language} aria-label=${this.t.product}>${all}</section>`;
 	}
 
 	protected override updated(_changed: PropertyValues): void {

@@ -271,6 +271,7 @@ export function topBar(call: MadangCall): TemplateResult {
 	const people = session.peers.length + 1;
 	return html`
 		<header class="top" part="top">
+			${call.fullPage ? html`<h1 class="sr">${call.channel}</h1>` : nothing}
 			${call.fullPage ? html`<span class="brand">${mark()}<span>${t.product}</span></span>` : nothing}
 			<button class="where" data-testid="copy-link" title=${t.invite.copy} aria-label=${`${call.channel}: ${t.invite.copy}`} @click=${() => void call.copyLink()}>
 				<b>${call.channel}</b>${icon("copy")}
