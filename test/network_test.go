@@ -73,9 +73,10 @@ chain out { type filter hook output priority filter; oifname != "lo" drop; }
 
 // A path is the selected candidate pair as one side sees it, in the words of W3C webrtc-stats.
 type path struct {
-	Local, Remote string // host, srflx, prflx, relay
-	Protocol      string // udp, tcp
-	RelayProtocol string // of a local relay candidate, to the server: udp, tcp, tls
+	Local         string `json:"local"` // host, srflx, prflx, relay
+	Remote        string `json:"remote"`
+	Protocol      string `json:"protocol"`      // udp, tcp
+	RelayProtocol string `json:"relayProtocol"` // of a local relay candidate, to the server: udp, tcp, tls
 }
 
 func (p path) relayed() bool { return p.Local == "relay" || p.Remote == "relay" }
