@@ -165,6 +165,16 @@ func (d diagnosis) fine(want ...string) {
 	}
 }
 
+// targets counts the things that a check looked at with this result.
+func (d diagnosis) targets(id, status string) (n int) {
+	for _, f := range d.findings {
+		if f.ID == id && f.Status == status {
+			n++
+		}
+	}
+	return n
+}
+
 // says asserts that a line's message or hint contains a text.
 func (d diagnosis) says(id, want string) {
 	d.t.Helper()
@@ -284,6 +294,17 @@ func TestDoctorNamesWhatTheNetworkBlocks(t *testing.T) {
 		d.fine("signal.websocket", "turn.tls")
 	})
 
+	// A firewall on the client's own machine.
+	own := n.Host("own", lab.HostConfig{Kind: lab.Open})
+	if err := own.NFT("table inet own {\nchain out { type filter hook output priority filter; meta l4proto udp drop; }\n}"); err != nil {
+		t.Fatal(err)
+	}
+	try("own firewall", own, n.certificate, n.site(own), nil, func(d diagnosis) {
+		d.wrong("stun", "turn.udp")
+		d.says("stun", "this machine's own firewall")
+		d.fine("turn.tcp")
+	})
+
 	walled := n.Server()
 	if err := walled.NFT("table inet relayports {\nchain in { type filter hook input priority filter; iifname != \"lo\" udp dport 49152-65535 drop; }\n}"); err != nil {
 		t.Fatal(err)
@@ -300,6 +321,30 @@ func TestDoctorNamesWhatTheNetworkBlocks(t *testing.T) {
 		d.wrong("stun:external-ip", "turn.udp:external-ip", "turn.tcp:external-ip")
 	})
 	certificate := certificateFor(t, "call.example.test", nil)
+
+	// A name with both families, and a node that serves one of them.
+	both := []string{"--address", n.server.Addr4.String() + "," + n.server.Addr6.String()}
+	for i, c := range []struct {
+		name, listen string
+		judge        func(d diagnosis)
+	}{
+		{"neither family", "[::]", func(d diagnosis) {
+			d.wrong()
+			for _, id := range []string{"tcp", "tls", "http", "stun", "turn.udp", "turn.tcp", "turn.tls"} {
+				if got := d.targets(id, "ok"); got != 2 {
+					t.Errorf("%s: got %d addresses that are ok, want both:\n%s", id, got, d.output)
+				}
+			}
+		}},
+		{"IPv6", n.server.Addr4.String(), func(d diagnosis) {
+			d.wrong("tcp:listen", "turn.tcp:listen", "turn.tls:listen")
+			d.says("tcp", "AAAA record")
+		}},
+	} {
+		serve(t, lab.NodeConfig{Namespace: n.server.Namespace, Listen: fmt.Sprintf("%s:%d", c.listen, 8453+i), UDP: fmt.Sprintf("[::]:%d", 3490+i), Args: []string{
+			"--domain", "call.example.test", "--tls-cert", certificate.CertFile, "--tls-key", certificate.KeyFile}})
+		try(c.name, &lab.Host{Namespace: n.server.Namespace}, certificate, fmt.Sprintf("https://call.example.test:%d", 8453+i), both, c.judge)
+	}
 	for i, c := range []struct{ name, external, says string }{
 		{"wrong external-ip with a domain", "11.90.0.99", "not the node's"},
 		{"private external-ip", "10.1.2.3", "nobody outside can reach"},
@@ -455,6 +500,12 @@ func TestDoctorNamesWhatIsNotThere(t *testing.T) {
 	})
 	t.Run("program", func(t *testing.T) { visit{}.doctor(t, "http://127.0.0.1:1").wrong("tcp:listen") })
 	t.Run("node", func(t *testing.T) { visit{}.doctor(t, blankPages(t, nil, nil)).wrong("http:listen") })
+	t.Run("http", func(t *testing.T) {
+		_, port := productionNode(t, certificateFor(t, "call.example.test", nil))
+		d := visit{}.doctor(t, "http://call.example.test:"+port, "--address", "127.0.0.1")
+		d.wrong("http")
+		d.says("http", "madang doctor https://call.example.test")
+	})
 	t.Run("relay on loopback", func(t *testing.T) {
 		node := serve(t, lab.NodeConfig{})
 		d := visit{}.doctor(t, node.HTTP)

@@ -15,15 +15,15 @@ import (
 )
 
 type doctorCmd struct {
-	URL     string     `arg:"" help:"The node, such as https://call.example.com."`
-	Address netip.Addr `help:"Connect to this address instead of asking DNS: before the name leads to the node." placeholder:"IP"`
-	Key     string     `help:"Browser key to join with. Default: that of the node's own pages." placeholder:"KEY"`
-	Origin  string     `help:"Page that --key is used on. Default: the node's own." placeholder:"URL"`
-	Token   string     `help:"Access token to join with, in place of a key." env:"MADANG_ACCESS_TOKEN" placeholder:"TOKEN"`
-	Channel string     `help:"Channel to join. Default: one that nobody else knows." placeholder:"NAME"`
-	Data    string     `help:"On the node's own machine: its data directory, to look at its file limit and disk too." placeholder:"DIR"`
-	Lang    string     `help:"en or ko. Default: from LC_ALL, LC_MESSAGES, LANG." enum:",en,ko" default:"" placeholder:"LANG"`
-	JSON    bool       `name:"json" help:"Print one JSON object per line."`
+	URL     string       `arg:"" help:"The node, such as https://call.example.com."`
+	Address []netip.Addr `help:"Connect to these addresses instead of asking DNS: before the name leads to the node." placeholder:"IP"`
+	Key     string       `help:"Browser key to join with. Default: that of the node's own pages." placeholder:"KEY"`
+	Origin  string       `help:"Page that --key is used on. Default: the node's own." placeholder:"URL"`
+	Token   string       `help:"Access token to join with, in place of a key." env:"MADANG_ACCESS_TOKEN" placeholder:"TOKEN"`
+	Channel string       `help:"Channel to join. Default: one that nobody else knows." placeholder:"NAME"`
+	Data    string       `help:"On the node's own machine: its data directory, to look at its file limit and disk too." placeholder:"DIR"`
+	Lang    string       `help:"en or ko. Default: from LC_ALL, LC_MESSAGES, LANG." enum:",en,ko" default:"" placeholder:"LANG"`
+	JSON    bool         `name:"json" help:"Print one JSON object per line."`
 }
 
 // errUnwell ends the command with a failure that its output has explained.
@@ -40,7 +40,7 @@ func (c *doctorCmd) Run(ctx context.Context, s streams) error {
 	}
 	counts := map[doctor.Status]int{}
 	err := doctor.Run(ctx, doctor.Config{
-		URL: c.URL, Address: c.Address, Key: c.Key, Origin: c.Origin, Token: c.Token, Channel: c.Channel, Data: c.Data,
+		URL: c.URL, Addresses: c.Address, Key: c.Key, Origin: c.Origin, Token: c.Token, Channel: c.Channel, Data: c.Data,
 	}, func(r doctor.Result) {
 		counts[r.Status]++
 		if c.JSON {

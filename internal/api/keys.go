@@ -64,11 +64,6 @@ func secretBody(s project.Secret) Secret {
 	return Secret{KID: s.KID, Name: s.Name, CreatedAtMS: s.CreatedAt.UnixMilli()}
 }
 
-const (
-	originsDoc = "Origins such as https://example.com, all subdomains as https://*.example.com, * for every page, app for clients that are no web pages, self for the node's own pages."
-	cidrsDoc   = "Addresses and networks such as 203.0.113.7, 10.0.0.0/8 or 2001:db8::/32."
-)
-
 func (a *API) registerKeys() {
 	register(a, huma.Operation{
 		OperationID: "list-keys", Method: http.MethodGet, Path: "/v1/projects/{project}/keys", Tags: []string{"keys"}, Summary: "List keys",

@@ -84,14 +84,14 @@ func (s subject) skip(en, ko string, args ...any) Result { return s.result(Skip,
 
 // Config says which node to look at, and how. URL is required.
 type Config struct {
-	URL     string         // of the node: http or https, without a path
-	Address netip.Addr     // connect there instead of asking DNS, for a name that does not lead to the node yet
-	Key     string         // browser key to join with; default: that of the node's own pages
-	Origin  string         // page that Key is used on; default: the node's own
-	Token   string         // access token to join with in place of a key; over https it is sent only to a server that has proven its name
-	Channel string         // to join; default: one that nobody else knows
-	Data    string         // the node's data directory, if it runs on this machine
-	Roots   *x509.CertPool // default: the system's
+	URL       string         // of the node: http or https, without a path
+	Addresses []netip.Addr   // connect there instead of asking DNS, for a name that does not lead to the node yet
+	Key       string         // browser key to join with; default: that of the node's own pages
+	Origin    string         // page that Key is used on; default: the node's own
+	Token     string         // access token to join with in place of a key; over https it is sent only to a server that has proven its name
+	Channel   string         // to join; default: one that nobody else knows
+	Data      string         // the node's data directory, if it runs on this machine
+	Roots     *x509.CertPool // default: the system's
 }
 
 // Bounds on how long a check takes after what it waits for is known.
@@ -106,7 +106,7 @@ const (
 )
 
 // Run looks at the node. Checks run side by side; report is called with their results on the caller's goroutine, in the order in which one thing
-// stands on another. The error is about cfg alone: what is wrong with the node is in the results.
+// stands on another. The error is about cfg, or that of ctx: what is wrong with the node is in the results.
 func Run(ctx context.Context, cfg Config, report func(Result)) error {
 	e, err := examine(cfg)
 	if err != nil {
@@ -126,10 +126,12 @@ func Run(ctx context.Context, cfg Config, report func(Result)) error {
 	}
 	for _, results := range done {
 		for _, r := range <-results {
-			report(e.withoutSecrets(r))
+			if ctx.Err() == nil { // else it says nothing about the node
+				report(e.withoutSecrets(r))
+			}
 		}
 	}
-	return nil
+	return ctx.Err()
 }
 
 // A promise is a value that one check finds out and others wait for. Its maker keeps it whatever happens, and in bounded time.

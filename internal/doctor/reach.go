@@ -35,14 +35,18 @@ func (e *examination) checkDNS(ctx context.Context) []Result {
 	}
 	found, err := lookUp(ctx, e.host)
 	addresses = found
-	if e.cfg.Address.IsValid() {
-		addresses = []netip.Addr{e.cfg.Address.Unmap()}
+	if len(e.cfg.Addresses) > 0 {
+		addresses = nil
+		for _, a := range e.cfg.Addresses {
+			addresses = append(addresses, a.Unmap())
+		}
+		stranger := slices.IndexFunc(addresses, func(a netip.Addr) bool { return !slices.Contains(found, a) })
 		switch {
 		case err != nil:
-			return []Result{s.warn("%s has no address yet; looking at %s as asked", "%s: 아직 주소가 없습니다. 지정한 %s(으)로 검사합니다", e.host, e.cfg.Address).
+			return []Result{s.warn("%s has no address yet; looking at %s as asked", "%s: 아직 주소가 없습니다. 지정한 %s(으)로 검사합니다", e.host, join(addresses)).
 				hint("domain", "before others can use it, create an A (IPv4) or AAAA (IPv6) record for %s", "다른 사람이 쓰려면 %s의 A(IPv4) 또는 AAAA(IPv6) 레코드를 만드십시오", e.host)}
-		case !slices.Contains(found, addresses[0]):
-			return []Result{s.warn("%s leads to %s, and not to %s, which is looked at as asked", "%s: DNS는 %s을(를) 가리키지만, 지정한 %s(으)로 검사합니다", e.host, join(found), addresses[0]).
+		case stranger >= 0:
+			return []Result{s.warn("%s leads to %s, and not to %s, which is looked at as asked", "%s: DNS는 %s을(를) 가리키지만, 지정한 %s(으)로 검사합니다", e.host, join(found), addresses[stranger]).
 				hint("domain", "change the A or AAAA record of %s to the node's address", "%s의 A 또는 AAAA 레코드를 노드의 주소로 바꾸십시오", e.host).fact("addresses", join(found))}
 		}
 	}
@@ -121,7 +125,11 @@ func (e *examination) checkTLS(ctx context.Context) []Result {
 	defer func() { e.proven.keep(proven) }()
 	if !e.secure {
 		proven = true // nothing to prove: the caller has asked for http
-		return []Result{subject{id: "tls"}.skip("the URL is http: cameras work on localhost only without https", "http 주소입니다. https가 아니면 localhost에서만 카메라를 쓸 수 있습니다")}
+		if slices.ContainsFunc(e.addresses.wait(), func(a netip.Addr) bool { return !a.IsLoopback() }) {
+			return []Result{subject{id: "tls"}.warn("the URL is http: browsers give no camera or microphone to pages without https", "http 주소입니다. https가 아니면 브라우저가 카메라와 마이크를 허용하지 않습니다").
+				hint("domain", "use the https URL; the node has one with domain (automatic certificate) or tls-cert", "https 주소를 쓰십시오. 노드에 domain(자동 인증서)이나 tls-cert를 설정하면 됩니다")}
+		}
+		return []Result{subject{id: "tls"}.skip("the URL is http, which is enough on this machine alone", "http 주소입니다. 이 컴퓨터에서만 쓸 때는 충분합니다")}
 	}
 	reached := e.reached.wait()
 	if len(reached) == 0 {

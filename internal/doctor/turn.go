@@ -343,6 +343,8 @@ func (e *examination) checkRelay(ctx context.Context) []Result {
 		switch {
 		case errors.As(err, &no) && no.ErrorCodeAttr.Code == stun.CodeForbidden:
 			return []Result{s.skip("%s: from here the relay cannot be tried, since it does not send to this machine's address; ask from outside its network", "%s: 중계 서버가 이 컴퓨터의 주소로는 보내지 않아 여기서는 시험할 수 없습니다. 네트워크 밖에서 검사하십시오", at).fact("relay", a.addr.String())}
+		case errors.Is(err, errSameMachine):
+			return []Result{s.skip("%s: from the node's own machine the relay cannot be tried, since it does not send there; ask from another one", "%s: 노드가 있는 컴퓨터에서는 시험할 수 없습니다. 다른 컴퓨터에서 검사하십시오", at).fact("relay", a.addr.String())}
 		case errors.Is(err, errNoMapping):
 			return []Result{s.skip("%s: not tried, since UDP does not get out of here", "%s: 여기서 UDP가 나가지 않아 시험하지 않았습니다", at).fact("relay", a.addr.String())}
 		case !known:
@@ -357,7 +359,10 @@ func (e *examination) checkRelay(ctx context.Context) []Result {
 	return []Result{s.ok("a packet went straight to %s and back", "%s(으)로 직접 보낸 패킷이 돌아왔습니다", a.addr).fact("relay", a.addr.String())}
 }
 
-var errNoMapping = errors.New("STUN does not answer")
+var (
+	errNoMapping   = errors.New("STUN does not answer")
+	errSameMachine = errors.New("the relay sees this machine at its own address")
+)
 
 // reach sends a packet from a socket of its own to the relayed transport address of a, and one back.
 func (e *examination) reach(ctx context.Context, a *allocation, t *relayTarget) error {
@@ -401,6 +406,10 @@ func (e *examination) reach(ctx context.Context, a *allocation, t *relayTarget) 
 		if n, _, err := socket.ReadFromUDPAddrPort(buf); err == nil && bytes.Equal(buf[:n], payload) {
 			return nil
 		}
+	}
+	if mapped.Addr() == a.addr.Addr() {
+		// At its own address the relay sends to its own allocations alone, whatever the permission says.
+		return errSameMachine
 	}
 	return ctx.Err()
 }
