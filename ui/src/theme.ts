@@ -51,6 +51,8 @@ export const theme = css`
 	*, *::before, *::after { box-sizing: border-box; }
 	[hidden] { display: none !important; }
 	h1, h2, h3, p, ul, ol, dl, dd, figure { margin: 0; padding: 0; }
+	h1, h2 { text-wrap: balance; }
+	p { text-wrap: pretty; }
 	ul, ol { list-style: none; }
 	button, input, select, textarea { font: inherit; color: inherit; }
 	a { color: var(--m-accent); text-underline-offset: 0.2em; }

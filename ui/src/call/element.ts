@@ -389,6 +389,12 @@ export class MadangCall extends LitElement {
 		setTimeout(() => this.dropToast(toast.id), action ? 6000 : 3800);
 	}
 
+	/** Says what an open panel shows anyway. */
+	#mention(text: string): void {
+		if (this.panel) this.announcement = text;
+		else this.toast(text);
+	}
+
 	dropToast(id: number): void {
 		this.toastList = this.toastList.filter((t) => t.id !== id);
 	}
@@ -406,12 +412,12 @@ export class MadangCall extends LitElement {
 		switch (note.kind) {
 			case "joined":
 				this.#emit("madang-peer-joined", { name });
-				this.toast(t.chat.joined(name));
+				this.#mention(t.chat.joined(name));
 				break;
 			case "left":
 			case "kicked":
 				this.#emit("madang-peer-left", { name });
-				this.toast(note.kind === "left" ? t.chat.left(name) : t.state.kickedPeer(name));
+				this.#mention(note.kind === "left" ? t.chat.left(name) : t.state.kickedPeer(name));
 				break;
 			case "chat":
 				this.#onChat(note.name || t.chat.server, note.text);
@@ -478,6 +484,7 @@ export class MadangCall extends LitElement {
 		void this.#finishRecording();
 		this.#tidy();
 		this.panel = this.menu = this.dialog = this.quality = null;
+		this.toastList = [];
 		if (document.fullscreenElement === this) void document.exitFullscreen().catch(() => {});
 		this.#emit("madang-left", { error });
 		this.#emit("madang-state", { state: "left" });
