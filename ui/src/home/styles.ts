@@ -71,7 +71,7 @@ export const styles = css`
 		.embed { grid-template-columns: minmax(0, 1fr); padding: 22px; gap: 18px; }
 	}
 	@media (max-width: 560px) {
-		.picture { margin: 0 -4px; }
+		.picture { margin: 0 -4px; width: calc(100% + 8px); max-width: none; }
 		h1 { font-size: 36px; }
 		:lang(ko) h1 { font-size: 33px; }
 	}

@@ -142,7 +142,7 @@ export const en = {
 	people: {
 		title: "People",
 		count: (count: number) => (count === 1 ? "1 person" : `${count} people`),
-		you: "you",
+		you: "You",
 		host: "Host",
 		speaker: "Speaker",
 		viewer: "Viewer",

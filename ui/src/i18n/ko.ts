@@ -12,7 +12,7 @@ export const ko: Dictionary = {
 		startHint: "링크가 만들어져요. 링크를 받은 사람은 누구나 들어올 수 있어요.",
 		joinTitle: "통화에 참가하기",
 		joinLabel: "통화 이름이나 링크",
-		joinPlaceholder: "링크를 붙여 넣거나 이름을 적어 주세요",
+		joinPlaceholder: "링크나 이름을 넣어 주세요",
 		joinButton: "들어가기",
 		joinInvalid: "통화 링크도 이름도 아니에요. 이름에는 영문자, 숫자, 하이픈을 쓸 수 있어요.",
 		recent: "지난 통화",
