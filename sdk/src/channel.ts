@@ -9,6 +9,7 @@ import { Peer, type PeerHost } from "./peer.js";
 import { defaultReconnect, type ReconnectPolicy } from "./reconnect.js";
 import { Session, type Welcome } from "./session.js";
 import type { PeerStats } from "./stats.js";
+import { warmUp } from "./warm.js";
 import {
 	type Admission,
 	type ChannelSettings,
@@ -155,6 +156,7 @@ export function join(options: JoinOptions): Promise<Channel> {
 					}),
 				);
 			}
+			warmUp();
 			let channel: Channel;
 			try {
 				channel = new Channel(options, {

@@ -1,6 +1,7 @@
 import { abortable } from "./abort.js";
 import { Emitter } from "./emitter.js";
 import { aborted, MadangError, quiet } from "./errors.js";
+import { warmUp } from "./warm.js";
 import type { MediaState, MediaStates, Source } from "./wire.js";
 
 /** The connected devices. Their labels and ids are empty until the page may use one of their kind. */
@@ -29,6 +30,7 @@ export class Media extends Emitter<{ "devices-changed": [devices: Devices] }> {
 
 	/** Asks for camera and microphone. */
 	async open(options: OpenOptions = {}): Promise<LocalMedia> {
+		warmUp(); // media are opened in order to be sent
 		const { audio = false, video = false, signal } = options;
 		const local = new LocalMedia();
 		if (audio || video) {

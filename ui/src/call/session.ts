@@ -287,8 +287,8 @@ export class CallSession extends EventTarget {
 	// --- the call ----------------------------------------------------------------------------------------------------
 
 	/**
-	 * Joins with what is there. A camera that is still starting does not hold the call up for longer than `mediaGraceMs`: it is
-	 * published as soon as it is ready.
+	 * Joins with what is there. Devices that are still starting hold nothing up, since those who are there can be seen and heard meanwhile:
+	 * they are published as soon as they are ready, which needs no negotiation.
 	 */
 	async join(wish: JoinWish): Promise<void> {
 		if (this.phase === "joining" || this.phase === "pending" || this.phase === "call") return;
@@ -300,7 +300,6 @@ export class CallSession extends EventTarget {
 		this.pendingReason = null;
 		this.#changed();
 		try {
-			if (this.#opening) await Promise.race([this.#opening, delay(mediaGraceMs)]);
 			// Without devices something empty is published, so that a screen or a device can be added later.
 			if (!this.media && !this.#opening) this.#useMedia(await this.sdk.media.open({ audio: false, video: false }));
 			const published = this.media;
@@ -556,11 +555,6 @@ export class CallSession extends EventTarget {
 		this.#life.abort();
 	}
 }
-
-/** How long a starting camera may hold back a join. Renegotiating later costs less than a second, but a picture from the start is nicer. */
-const mediaGraceMs = 600;
-
-const delay = (ms: number) => new Promise<void>((done) => setTimeout(done, ms));
 
 /** The tracks of a peer that carry sound. */
 export const soundOf = (peer: Peer): MediaStreamTrack[] =>
