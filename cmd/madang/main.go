@@ -17,6 +17,8 @@ import (
 
 type program struct {
 	Serve   serveCmd   `cmd:"" help:"Run a node."`
+	Send    sendCmd    `cmd:"" help:"Send files and folders of any size."`
+	Receive receiveCmd `cmd:"" help:"Receive what somebody sends."`
 	Project ProjectCmd `cmd:"" help:"Administer projects, keys and secrets."`
 	Channel ChannelCmd `cmd:"" help:"Administer channels and their peers."`
 	Token   TokenCmd   `cmd:"" help:"Make access tokens, TURN credentials, the administrator's token."`

@@ -48,6 +48,14 @@ func (e Entry) MarshalJSON() ([]byte, error) {
 	return json.Marshal(plain(e))
 }
 
+// size is -1 if it is not known.
+func (e Entry) size() int64 {
+	if e.Size == nil {
+		return -1
+	}
+	return *e.Size
+}
+
 // A Range is blocks of a file: [file, first, count].
 type Range struct{ File, First, Count uint32 }
 

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/mattn/go-isatty"
+
+	"github.com/madang-rtc/madang/internal/refusal"
+	"github.com/madang-rtc/madang/internal/transfer"
+)
+
+type receiveCmd struct {
+	meetFlags
+	Link string   `arg:"" name:"link" help:"The link, or the spoken code, from madang send or a page."`
+	Dir  string   `arg:"" optional:"" help:"Folder to write to; - writes one file to the standard output." default:"."`
+	Only []string `help:"Receive only what matches; may be given several times." placeholder:"PATTERN"`
+	Yes  bool     `short:"y" help:"Do not ask before receiving."`
+}
+
+func (c *receiveCmd) Run(ctx context.Context, s streams) error {
+	server := c.server(s)
+	url, ticket, err := transfer.ParseLink(c.Link)
+	if err == nil {
+		server.URL = url
+	} else {
+		code, ok := transfer.ParseCode(c.Link)
+		if !ok {
+			return refusal.Newf(refusal.InvalidField, "%q is neither a link nor a code such as 417-maple-otter.", c.Link).
+				Advise("Copy all of the link, with what follows the #, and put it in quotes.")
+		}
+		if ticket, err = transfer.Redeem(ctx, server, code); err != nil {
+			return err
+		}
+	}
+	for _, p := range c.Only {
+		if _, err := path.Match(p, ""); err != nil {
+			return refusal.Newf(refusal.InvalidField, "--only: %q is not a pattern.", p)
+		}
+	}
+	config := transfer.ReceiveConfig{Server: server, Ticket: ticket, Dir: c.Dir, Own: c.Name}
+	if len(c.Only) > 0 {
+		config.Choose = func(e transfer.Entry) bool { return matchesAny(c.Only, e.Path) }
+	}
+	if c.Dir == "-" {
+		temporary, err := os.MkdirTemp("", "madang-receive-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(temporary)
+		config.Dir, config.Stream = temporary, s.out
+		config.Confirm = func(entries []transfer.Entry, last bool) bool { return len(entries) == 1 && !entries[0].Dir }
+		s.out = s.err // for all else
+	} else if !c.Yes && !c.JSON && isatty.IsTerminal(os.Stdin.Fd()) {
+		config.Confirm = func(entries []transfer.Entry, last bool) bool { return ask(s, entries, last) }
+	}
+	show := newTransferScreen(s, c.JSON, "received")
+	config.OnProgress, config.OnEvent = show.progress, show.event
+	result, err := transfer.Receive(ctx, config)
+	show.end()
+	if err != nil {
+		var r *refusal.Refusal
+		if errors.As(err, &r) && r.Code == refusal.Cancelled {
+			r.Advise("The same command goes on where this one stopped.")
+		}
+		return err
+	}
+	where := c.Dir
+	if len(result.Names) == 1 && config.Stream == nil {
+		where = filepath.Join(c.Dir, filepath.FromSlash(result.Names[0]))
+	}
+	show.done(map[string]any{"event": "done", "files": result.Files, "bytes": result.Bytes, "resent": result.Resent},
+		fmt.Sprintf("Received %d files, %s, verified: %s", result.Files, bytesText(result.Bytes), where))
+	return nil
+}
+
+// matchesAny compares a path, its folders, and its name.
+func matchesAny(patterns []string, p string) bool {
+	for _, pattern := range patterns {
+		if ok, _ := path.Match(pattern, path.Base(p)); ok { // it was checked
+			return true
+		}
+		for prefix := p; prefix != "."; prefix = path.Dir(prefix) {
+			if ok, _ := path.Match(pattern, prefix); ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// ask shows what is offered.
+func ask(s streams, entries []transfer.Entry, last bool) bool {
+	var sum int64
+	known := last
+	for i, e := range entries {
+		if i < 10 {
+			fmt.Fprintf(s.err, "  %s\n", e.Path)
+		}
+		if e.Size == nil {
+			known = false
+			continue
+		}
+		sum += *e.Size
+	}
+	more := ""
+	if !last {
+		more = " or more"
+	}
+	if known {
+		fmt.Fprintf(s.err, "%d entries, %s. Receive? [Y/n] ", len(entries), bytesText(sum))
+	} else {
+		fmt.Fprintf(s.err, "%d entries%s, %s or more. Receive? [Y/n] ", len(entries), more, bytesText(sum))
+	}
+	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	answer := strings.ToLower(strings.TrimSpace(line))
+	return err == nil && (answer == "" || answer == "y" || answer == "yes" || answer == "예" || answer == "네")
+}
+
+func debugLogger(w interface{ Write([]byte) (int, error) }) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}

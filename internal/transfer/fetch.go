@@ -1,0 +1,935 @@
+package transfer
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/madang-rtc/madang/internal/refusal"
+)
+
+// Pace of a fetcher.
+const (
+	windowMin    = 4 << 20  // bytes owed on a lane
+	windowMax    = 16 << 20 // bytes owed on a lane
+	windowSum    = 32 << 20 // bytes owed on all lanes, beyond windowMin for each
+	owedBlocks   = 512      // on a lane; half of what a sender must remember
+	laneDead     = 15 * time.Second
+	laneEvery    = 2 * time.Second // between two attempts to be faster with one lane more
+	laneGain     = 1.10            // what a new lane must bring, at least
+	laneWorth    = 64 << 20        // bytes that must be left
+	fetchLanes   = 8
+	progressEach = time.Second
+	haveEach     = 500 * time.Millisecond
+	rootAttempts = 3
+)
+
+// An action is what a fetcher or a server wants done. Exactly one of its kinds is meant.
+type action struct {
+	kind actionKind
+	lane int
+	msg  *message
+	file uint32
+	code refusal.Code
+}
+
+type actionKind int
+
+const (
+	doSend     actionKind = iota // msg on lane
+	doClose                      // lane, since the other side does not keep to the protocol (code), or is dead (empty)
+	doOpen                       // one more lane to the sender
+	doEntries                    // entries have come: from file on
+	doFinish                     // file is complete and verified: give it its final name, then call finished
+	doFailed                     // file cannot be had: code
+	doComplete                   // all is over
+	doOver                       // the other side says bye: code
+)
+
+type block struct{ file, index uint32 }
+
+type fileState int
+
+const (
+	fileWaits     fileState = iota // not chosen yet
+	fileFetch                      // blocks are missing
+	fileRooting                    // waits for its root
+	fileCompare                    // the root differs: waits for hashes
+	fileFinishing                  // is being given its name
+	fileDone
+	fileFailed
+	fileSkipped
+)
+
+type fetchFile struct {
+	state    fileState
+	size     int64 // -1: not known yet
+	have     bitmap
+	asked    bitmap // and not arrived
+	hashes   []Hash // of those that it has
+	trusted  []Hash // said by the sender, for blocks from other receivers
+	known    bitmap // of trusted
+	had      uint32 // blocks
+	bytes    int64  // of those
+	cursor   uint32 // all blocks below are had or asked
+	compared uint32 // hashes below were compared
+	attempts int
+	root     Hash
+	rootLane int // where it was asked; 0: nowhere
+}
+
+func (f *fetchFile) blocks() uint32 {
+	if f.size < 0 {
+		return 1<<32 - 1
+	}
+	return blocks(f.size)
+}
+
+func (f *fetchFile) length(i uint32) int {
+	if f.size < 0 {
+		return BlockSize
+	}
+	return blockLength(f.size, i)
+}
+
+func (f *fetchFile) complete() bool { return f.size >= 0 && f.had == blocks(f.size) }
+
+type fetchLane struct {
+	id        int
+	end       string
+	sender    bool
+	owed      map[block]int // length
+	owedBytes int
+	heard     time.Time
+	remote    map[uint32]*bitmap // what another receiver has
+	accepted  bool
+	unwanting bool // nothing may be asked until unwanted has come
+}
+
+// A fetcher decides what to ask for next, and of whom. It has no I/O: its methods take what has happened and the time, and leave actions.
+//
+// One goroutine at a time.
+type fetcher struct {
+	entries  []Entry
+	files    []*fetchFile
+	last     bool // entries are complete
+	chosen   bool // the user has accepted
+	choose   func(i uint32, e Entry) bool
+	resume   func(i uint32, e Entry) []Hash // zero hash: not had
+	lanes    map[int]*fetchLane
+	again    []block // were asked and got lost
+	first    int     // files below need no more asking
+	paused   bool
+	over     bool
+	all      bool // everything was chosen and nothing failed
+	root     rootState
+	rootLane int
+	actions  []action
+
+	bytes, arrived, resent int64 // verified and kept; arrived in this life; of those, had already
+	news                   []Range
+	nextProgress, nextHave time.Time
+
+	// Lanes are added while that makes it faster.
+	nextLane    time.Time
+	rateBytes   int64
+	rateSince   time.Time
+	lastRate    float64
+	maxLanes    int
+	lanesWanted int
+	opening     int
+}
+
+type rootState int
+
+const (
+	rootNone rootState = iota
+	rootAsked
+	rootKnown
+)
+
+// newFetcher: resume gives the hashes of blocks that are there already; nil: none.
+func newFetcher(resume func(i uint32, e Entry) []Hash) *fetcher {
+	return &fetcher{lanes: map[int]*fetchLane{}, resume: resume, all: true, maxLanes: fetchLanes, lanesWanted: 1}
+}
+
+func (f *fetcher) take() []action {
+	a := f.actions
+	f.actions = nil
+	return a
+}
+
+func (f *fetcher) send(lane int, m message) {
+	f.actions = append(f.actions, action{kind: doSend, lane: lane, msg: &m})
+}
+
+// addLane: hello has been said on both sides.
+func (f *fetcher) addLane(now time.Time, id int, end string, sender bool) {
+	l := &fetchLane{id: id, end: end, sender: sender, owed: map[block]int{}, heard: now, remote: map[uint32]*bitmap{}}
+	f.lanes[id] = l
+	f.opening = max(0, f.opening-1)
+	if sender {
+		if !f.last {
+			from := uint32(len(f.entries))
+			f.send(id, message{Type: typeGetManifest, From: &from})
+		}
+		if f.chosen {
+			f.send(id, message{Type: typeAccept})
+		}
+		f.again = slices.DeleteFunc(f.again, func(b block) bool { return f.files[b.file].have.has(b.index) })
+		f.askRoots(id)
+	} else {
+		l.accepted = true
+		var ranges []Range
+		for i, file := range f.files {
+			ranges = append(ranges, file.have.ranges(uint32(i))...)
+		}
+		f.sayHave(id, ranges)
+	}
+	f.rateSince, f.rateBytes = now, f.arrived
+	f.nextLane = now.Add(laneEvery)
+}
+
+func (f *fetcher) sayHave(lane int, ranges []Range) {
+	for len(ranges) > 0 {
+		n := min(len(ranges), maxRanges)
+		f.send(lane, message{Type: typeHave, Blocks: ranges[:n]})
+		ranges = ranges[n:]
+	}
+}
+
+// removeLane gives back what was asked there.
+func (f *fetcher) removeLane(now time.Time, id int) {
+	l := f.lanes[id]
+	f.opening = max(0, f.opening-1)
+	if l == nil {
+		return
+	}
+	delete(f.lanes, id)
+	f.giveBack(l)
+	for _, file := range f.files {
+		if file.rootLane == id {
+			file.rootLane = 0
+		}
+	}
+	if f.rootLane == id {
+		f.root, f.rootLane = rootNone, 0
+	}
+	if s := f.senders(); len(s) > 0 {
+		f.askRoots(s[0].id)
+		if !f.last {
+			from := uint32(len(f.entries))
+			f.send(s[0].id, message{Type: typeGetManifest, From: &from})
+		}
+	}
+	f.request(now)
+}
+
+func (f *fetcher) giveBack(l *fetchLane) {
+	lost := slices.SortedFunc(maps.Keys(l.owed), func(a, b block) int {
+		if a.file != b.file {
+			return int(int64(a.file) - int64(b.file))
+		}
+		return int(int64(a.index) - int64(b.index))
+	})
+	for _, b := range lost {
+		f.files[b.file].asked.clear(b.index)
+	}
+	f.again = append(f.again, lost...)
+	clear(l.owed)
+	l.owedBytes = 0
+}
+
+// senders are the lanes to the sender, in the order of their ids.
+func (f *fetcher) senders() (list []*fetchLane) {
+	for _, id := range slices.Sorted(maps.Keys(f.lanes)) {
+		if f.lanes[id].sender {
+			list = append(list, f.lanes[id])
+		}
+	}
+	return list
+}
+
+// accept: the user agrees to those that choose says; nil: to all.
+func (f *fetcher) accept(now time.Time, choose func(i uint32, e Entry) bool) {
+	if f.chosen {
+		return
+	}
+	f.chosen, f.choose = true, choose
+	for _, l := range f.senders() {
+		f.send(l.id, message{Type: typeAccept})
+	}
+	for i := range f.entries {
+		f.begin(uint32(i))
+	}
+	f.settle(now)
+}
+
+// skip deselects a file in mid-transfer.
+func (f *fetcher) skip(now time.Time, i uint32) {
+	file := f.files[i]
+	if file.state != fileFetch && file.state != fileWaits {
+		return
+	}
+	f.all = false
+	file.state = fileSkipped
+	for _, l := range f.senders() {
+		if len(l.owed) > 0 && !l.unwanting {
+			l.unwanting = true // and ask for the rest again once what is on its way has come
+			f.send(l.id, message{Type: typeUnwant})
+		}
+	}
+	f.settle(now)
+}
+
+func (f *fetcher) giveBackFile(l *fetchLane, file uint32) {
+	for b, n := range l.owed {
+		if b.file == file {
+			delete(l.owed, b)
+			l.owedBytes -= n
+			f.files[file].asked.clear(b.index)
+		}
+	}
+}
+
+// pause stops asking; what was asked still comes.
+func (f *fetcher) pause(now time.Time, on bool) {
+	f.paused = on
+	for _, l := range f.senders() {
+		f.send(l.id, message{Type: typePause, On: on})
+	}
+	f.request(now)
+}
+
+// begin makes a file wanted, with what is there already.
+func (f *fetcher) begin(i uint32) {
+	e, file := f.entries[i], f.files[i]
+	if f.choose != nil && !f.choose(i, e) {
+		file.state, f.all = fileSkipped, false
+		return
+	}
+	file.state = fileFetch
+	if f.resume != nil {
+		for index, h := range f.resume(i, e) {
+			if h != (Hash{}) {
+				f.keep(file, uint32(index), h)
+			}
+		}
+	}
+	f.check(i)
+}
+
+func (f *fetcher) keep(file *fetchFile, index uint32, h Hash) {
+	if !file.have.set(index) {
+		return
+	}
+	for int(index) >= len(file.hashes) {
+		file.hashes = append(file.hashes, Hash{})
+	}
+	file.hashes[index] = h
+	n := int64(file.length(index))
+	file.had++
+	file.bytes += n
+	f.bytes += n
+}
+
+// check moves a file on when its last block is there.
+func (f *fetcher) check(i uint32) {
+	file := f.files[i]
+	if file.state != fileFetch || !file.complete() {
+		return
+	}
+	if f.entries[i].Dir {
+		file.state = fileFinishing
+		f.actions = append(f.actions, action{kind: doFinish, file: i})
+		return
+	}
+	file.state = fileRooting
+	if s := f.senders(); len(s) > 0 {
+		f.askRoot(s[0].id, i)
+	}
+}
+
+func (f *fetcher) askRoot(lane int, i uint32) {
+	f.files[i].rootLane = lane
+	f.send(lane, message{Type: typeGetRoot, File: &i})
+}
+
+func (f *fetcher) askRoots(lane int) {
+	for i, file := range f.files {
+		switch {
+		case file.state == fileRooting && file.rootLane == 0:
+			f.askRoot(lane, uint32(i))
+		case file.state == fileCompare && file.rootLane == 0:
+			f.askHashes(lane, uint32(i))
+		}
+	}
+	f.askManifestRoot(lane)
+}
+
+func (f *fetcher) askHashes(lane int, i uint32) {
+	file := f.files[i]
+	file.rootLane = lane
+	first := file.compared
+	f.send(lane, message{Type: typeGetHashes, File: &i, First: &first, Count: min(maxHashes, file.blocks()-first)})
+}
+
+// settled reports whether nothing is left to fetch.
+func (f *fetcher) settled() bool {
+	if !f.last || !f.chosen {
+		return false
+	}
+	for f.first < len(f.files) {
+		switch f.files[f.first].state {
+		case fileDone, fileFailed, fileSkipped:
+			f.first++
+			continue
+		}
+		return false
+	}
+	return true
+}
+
+func (f *fetcher) askManifestRoot(lane int) {
+	if f.root == rootNone && f.settled() && f.all && len(f.entries) > 0 {
+		f.root, f.rootLane = rootAsked, lane
+		f.send(lane, message{Type: typeGetRoot})
+	}
+}
+
+// settle ends the transfer if it is done, and asks for more if not.
+func (f *fetcher) settle(now time.Time) {
+	if f.over {
+		return
+	}
+	if f.settled() {
+		if f.all && f.root != rootKnown && len(f.entries) > 0 {
+			if s := f.senders(); len(s) > 0 {
+				f.askManifestRoot(s[0].id)
+			}
+			return
+		}
+		f.over = true
+		for _, l := range f.senders() {
+			f.send(l.id, message{Type: typeProgress, Bytes: new(f.bytes), Done: true})
+			f.send(l.id, message{Type: typeComplete})
+		}
+		f.actions = append(f.actions, action{kind: doComplete})
+		return
+	}
+	f.request(now)
+}
+
+// message takes what came on a lane. An error is the other side's fault, and ends the lane.
+func (f *fetcher) message(now time.Time, lane int, m *message) error {
+	l := f.lanes[lane]
+	if l == nil {
+		return nil
+	}
+	l.heard = now
+	if !l.sender {
+		switch m.Type {
+		case typeHave:
+			f.remoteHas(l, m)
+			f.request(now)
+		case typeBye:
+			f.actions = append(f.actions, action{kind: doClose, lane: lane})
+		}
+		return nil
+	}
+	switch m.Type {
+	case typeManifest:
+		return f.manifest(now, l, m)
+	case typeAccepted:
+		l.accepted = true
+		f.request(now)
+	case typeUnwanted:
+		l.unwanting = false
+		f.giveBack(l)
+		f.request(now)
+	case typeSize:
+		return f.size(now, *m.File, *m.Size)
+	case typeRoot:
+		return f.rootCame(now, l, m)
+	case typeFailed:
+		if int(*m.File) >= len(f.files) {
+			return malformed("failed: file")
+		}
+		f.fail(*m.File, refusal.Code(m.Code))
+		f.settle(now)
+	case typeBye:
+		f.over = true
+		f.actions = append(f.actions, action{kind: doOver, lane: lane, code: refusal.Code(m.Code)})
+	}
+	return nil
+}
+
+func (f *fetcher) fail(i uint32, code refusal.Code) {
+	file := f.files[i]
+	if file.state == fileDone || file.state == fileFailed || file.state == fileSkipped || file.state == fileFinishing {
+		return
+	}
+	file.state, f.all = fileFailed, false
+	for _, l := range f.lanes {
+		f.giveBackFile(l, i)
+	}
+	f.actions = append(f.actions, action{kind: doFailed, file: i, code: code})
+}
+
+func (f *fetcher) manifest(now time.Time, l *fetchLane, m *message) error {
+	from, have := int(*m.From), len(f.entries)
+	if from > have || f.last {
+		return nil // asked for twice: on a lane that is gone, and on this one
+	}
+	if len(m.Entries) > have-from {
+		for _, e := range m.Entries[have-from:] {
+			if len(f.entries) == maxEntries {
+				return malformed("too many entries")
+			}
+			f.entries = append(f.entries, e)
+			f.files = append(f.files, &fetchFile{size: e.size()})
+		}
+		f.actions = append(f.actions, action{kind: doEntries, file: uint32(have)})
+	}
+	if m.Last && from+len(m.Entries) == len(f.entries) {
+		f.last = true
+	}
+	if f.chosen {
+		for i := have; i < len(f.entries); i++ {
+			f.begin(uint32(i))
+		}
+	}
+	f.settle(now)
+	return nil
+}
+
+func (f *fetcher) size(now time.Time, i uint32, size int64) error {
+	if int(i) >= len(f.files) || f.files[i].size >= 0 && f.files[i].size != size {
+		return malformed("size")
+	}
+	file := f.files[i]
+	if file.size >= 0 {
+		return nil
+	}
+	file.size = size
+	n := blocks(size)
+	file.bytes, f.bytes = 0, f.bytes-file.bytes
+	for index := range uint32(len(file.have) * 64) {
+		if !file.have.has(index) {
+			continue
+		}
+		if index >= n {
+			return malformed("size: smaller than what was sent")
+		}
+		file.bytes += int64(blockLength(size, index))
+	}
+	f.bytes += file.bytes
+	for _, l := range f.lanes {
+		for b, length := range l.owed {
+			if b.file != i {
+				continue
+			}
+			l.owedBytes -= length
+			if b.index >= n {
+				delete(l.owed, b)
+				file.asked.clear(b.index)
+				continue
+			}
+			l.owed[b] = blockLength(size, b.index)
+			l.owedBytes += l.owed[b]
+		}
+	}
+	f.again = slices.DeleteFunc(f.again, func(b block) bool { return b.file == i && b.index >= n })
+	f.check(i)
+	f.settle(now)
+	return nil
+}
+
+func (f *fetcher) rootCame(now time.Time, l *fetchLane, m *message) error {
+	root, err := m.root()
+	if err != nil {
+		return err
+	}
+	if m.File == nil {
+		if f.root != rootAsked {
+			return nil
+		}
+		roots := make([]Hash, len(f.files))
+		for i, file := range f.files {
+			roots[i] = file.root
+		}
+		if manifestRoot(f.entries, roots) != root {
+			return refusal.New(refusal.Corrupt)
+		}
+		f.root = rootKnown
+		f.settle(now)
+		return nil
+	}
+	if int(*m.File) >= len(f.files) {
+		return malformed("root: file")
+	}
+	i := *m.File
+	file := f.files[i]
+	if file.state != fileRooting {
+		return nil
+	}
+	file.root = fileRoot(file.size, file.hashes[:file.blocks()])
+	if file.root == root {
+		file.state = fileFinishing
+		f.actions = append(f.actions, action{kind: doFinish, file: i})
+		return nil
+	}
+	file.attempts++
+	if file.attempts > rootAttempts || file.size == 0 {
+		f.fail(i, refusal.Corrupt)
+		f.settle(now)
+		return nil
+	}
+	file.state, file.compared = fileCompare, 0
+	f.askHashes(l.id, i)
+	return nil
+}
+
+// hashes takes the sender's list: to find what differs, or to trust what other receivers send.
+func (f *fetcher) hashList(now time.Time, lane int, list *hashList) error {
+	l := f.lanes[lane]
+	if l == nil || !l.sender {
+		return nil
+	}
+	l.heard = now
+	if int(list.File) >= len(f.files) || uint64(list.First)+uint64(len(list.Hashes)) > uint64(f.files[list.File].blocks()) {
+		return malformed("hashes")
+	}
+	file := f.files[list.File]
+	for n, h := range list.Hashes {
+		i := list.First + uint32(n)
+		for int(i) >= len(file.trusted) {
+			file.trusted = append(file.trusted, Hash{})
+		}
+		file.trusted[i] = h
+		file.known.set(i)
+	}
+	if file.state == fileCompare && list.First == file.compared {
+		for n, h := range list.Hashes {
+			i := list.First + uint32(n)
+			if file.have.has(i) && file.hashes[i] != h {
+				f.forget(file, i)
+				f.again = append(f.again, block{list.File, i})
+			}
+		}
+		file.compared += uint32(len(list.Hashes))
+		switch {
+		case len(list.Hashes) == 0:
+			f.fail(list.File, refusal.Corrupt) // the sender gave a root without having the hashes
+		case file.compared < file.blocks():
+			f.askHashes(lane, list.File)
+		default:
+			file.state, file.rootLane = fileFetch, 0
+			f.check(list.File)
+		}
+	}
+	f.settle(now)
+	return nil
+}
+
+func (f *fetcher) forget(file *fetchFile, i uint32) {
+	file.have.clear(i)
+	n := int64(file.length(i))
+	file.had--
+	file.bytes -= n
+	f.bytes -= n
+}
+
+// arrived says what to do with a block whose bytes have its hash: want means write it, and then call kept. An error ends the lane.
+func (f *fetcher) blockArrived(now time.Time, lane int, b block, length int, h Hash) (want bool, err error) {
+	l := f.lanes[lane]
+	if l == nil || int(b.file) >= len(f.files) {
+		return false, nil
+	}
+	l.heard = now
+	f.arrived += int64(length)
+	owed, was := l.owed[b]
+	if !was {
+		f.resent += int64(length) // given back, skipped, or never asked
+		return false, nil
+	}
+	delete(l.owed, b)
+	l.owedBytes -= owed
+	file := f.files[b.file]
+	file.asked.clear(b.index)
+	if length != owed && (file.size >= 0 || length > BlockSize) {
+		return false, malformed("length of a block")
+	}
+	if file.have.has(b.index) || file.state != fileFetch {
+		f.resent += int64(length)
+		return false, nil
+	}
+	if !l.sender && (!file.known.has(b.index) || file.trusted[b.index] != h) {
+		f.again = append(f.again, b)
+		return false, refusal.New(refusal.Corrupt)
+	}
+	file.asked.set(b.index) // until it is kept
+	return true, nil
+}
+
+// kept: the block is on the disk.
+func (f *fetcher) kept(now time.Time, b block, h Hash) {
+	file := f.files[b.file]
+	file.asked.clear(b.index)
+	if file.state != fileFetch {
+		return
+	}
+	f.keep(file, b.index, h)
+	if n := len(f.news); n > 0 && f.news[n-1].File == b.file && f.news[n-1].First+f.news[n-1].Count == b.index {
+		f.news[n-1].Count++
+	} else {
+		f.news = append(f.news, Range{b.file, b.index, 1})
+	}
+	f.check(b.file)
+	f.settle(now)
+}
+
+// lost: the block could not be written, or its bytes were not what its hash says.
+func (f *fetcher) lostBlock(b block) {
+	f.files[b.file].asked.clear(b.index)
+	f.again = append(f.again, b)
+}
+
+// finished: the file has its final name, or err says why it cannot have it.
+func (f *fetcher) finished(now time.Time, i uint32, err error) {
+	file := f.files[i]
+	file.state = fileDone
+	if err != nil {
+		file.state = fileRooting // fail refuses those that are being finished
+		f.fail(i, refusal.From(err).Code)
+	}
+	f.settle(now)
+}
+
+func (f *fetcher) remoteHas(l *fetchLane, m *message) {
+	if m.Clear {
+		clear(l.remote)
+	}
+	var unknown []Range
+	for _, r := range m.Blocks {
+		if int(r.File) >= len(f.files) || r.First+r.Count > f.files[r.File].blocks() || f.files[r.File].size < 0 {
+			continue
+		}
+		b := l.remote[r.File]
+		if b == nil {
+			b = new(bitmap)
+			l.remote[r.File] = b
+		}
+		for i := r.First; i < r.First+r.Count; i++ {
+			b.set(i)
+		}
+		unknown = append(unknown, r)
+	}
+	// What is had elsewhere is worth knowing the hash of.
+	s := f.senders()
+	if len(s) == 0 {
+		return
+	}
+	for _, r := range unknown {
+		file := f.files[r.File]
+		for i := r.First; i < r.First+r.Count; {
+			if file.have.has(i) || file.known.has(i) {
+				i++
+				continue
+			}
+			n := uint32(0)
+			for i+n < r.First+r.Count && n < maxHashes && !file.have.has(i+n) && !file.known.has(i+n) {
+				n++
+			}
+			f.send(s[0].id, message{Type: typeGetHashes, File: &r.File, First: new(i), Count: n})
+			i += n
+		}
+	}
+}
+
+// elsewhere reports whether another receiver on a lane of ours can be asked for a block.
+func (f *fetcher) elsewhere(b block) bool {
+	for _, l := range f.lanes {
+		if m := l.remote[b.file]; !l.sender && m != nil && m.has(b.index) {
+			return true
+		}
+	}
+	return false
+}
+
+// request asks for more on every lane that has room.
+func (f *fetcher) request(now time.Time) {
+	if !f.chosen || f.paused || f.over {
+		return
+	}
+	n := 0
+	for _, l := range f.lanes {
+		if l.accepted {
+			n++
+		}
+	}
+	if n == 0 {
+		return
+	}
+	window := max(windowMin, min(windowMax, windowSum/n))
+	for _, id := range slices.Sorted(maps.Keys(f.lanes)) {
+		l := f.lanes[id]
+		if !l.accepted || l.unwanting || l.owedBytes > window*3/4 || len(l.owed) > owedBlocks*3/4 {
+			continue
+		}
+		var ranges []Range
+		idle := len(l.owed) == 0
+		for l.owedBytes < window && len(l.owed) < owedBlocks && len(ranges) < maxRanges {
+			b, ok := f.next(l)
+			if !ok {
+				break
+			}
+			file := f.files[b.file]
+			file.asked.set(b.index)
+			length := file.length(b.index)
+			l.owed[b] = length
+			l.owedBytes += length
+			if k := len(ranges); k > 0 && ranges[k-1].File == b.file && ranges[k-1].First+ranges[k-1].Count == b.index {
+				ranges[k-1].Count++
+			} else {
+				ranges = append(ranges, Range{b.file, b.index, 1})
+			}
+		}
+		if len(ranges) > 0 {
+			if idle {
+				l.heard = now // it owed nothing until now
+			}
+			f.send(id, message{Type: typeWant, Blocks: ranges})
+		}
+	}
+}
+
+// next is the next block to ask of a lane. Blocks that another receiver has are asked of the sender last.
+func (f *fetcher) next(l *fetchLane) (block, bool) {
+	if !l.sender {
+		return f.nextElsewhere(l)
+	}
+	for k, b := range f.again {
+		file := f.files[b.file]
+		if file.state != fileFetch || file.have.has(b.index) || file.asked.has(b.index) {
+			continue // another lane has it
+		}
+		f.again = f.again[k+1:]
+		return b, true
+	}
+	f.again = nil
+	later, found := block{}, false
+	for n := f.first; n < len(f.files); n++ {
+		file := f.files[n]
+		if n == f.first && (file.state == fileDone || file.state == fileFailed || file.state == fileSkipped) {
+			f.first++
+			continue
+		}
+		if file.state != fileFetch {
+			continue
+		}
+		end := file.blocks()
+		for file.cursor < end && (file.have.has(file.cursor) || file.asked.has(file.cursor)) {
+			file.cursor++
+		}
+		for i := file.cursor; i < end; i++ {
+			if file.have.has(i) || file.asked.has(i) {
+				continue
+			}
+			b := block{uint32(n), i}
+			if !f.elsewhere(b) {
+				return b, true
+			}
+			if !found {
+				later, found = b, true
+			}
+		}
+	}
+	return later, found
+}
+
+func (f *fetcher) nextElsewhere(l *fetchLane) (block, bool) {
+	for _, n := range slices.Sorted(maps.Keys(l.remote)) {
+		file, has := f.files[n], l.remote[n]
+		if file.state != fileFetch {
+			continue
+		}
+		for i := range file.blocks() {
+			if has.has(i) && file.known.has(i) && !file.have.has(i) && !file.asked.has(i) {
+				return block{n, i}, true
+			}
+		}
+	}
+	return block{}, false
+}
+
+// tick does what time brings: dead lanes, progress, more lanes. Call it several times a second.
+func (f *fetcher) tick(now time.Time) {
+	if f.over {
+		return
+	}
+	for _, l := range f.lanes {
+		waits := len(l.owed) > 0
+		for _, file := range f.files[f.first:] {
+			waits = waits || file.rootLane == l.id && (file.state == fileRooting || file.state == fileCompare)
+		}
+		waits = waits || f.root == rootAsked && f.rootLane == l.id || l.sender && f.chosen && !l.accepted
+		if !waits || f.paused {
+			l.heard = now
+		} else if now.Sub(l.heard) > laneDead {
+			f.actions = append(f.actions, action{kind: doClose, lane: l.id})
+			l.heard = now
+		}
+	}
+	if !now.Before(f.nextProgress) {
+		f.nextProgress = now.Add(progressEach)
+		if s := f.senders(); len(s) > 0 && f.chosen {
+			f.send(s[0].id, message{Type: typeProgress, Bytes: new(f.bytes)})
+		}
+	}
+	if !now.Before(f.nextHave) {
+		f.nextHave = now.Add(haveEach)
+		for _, l := range f.lanes {
+			if !l.sender {
+				f.sayHave(l.id, f.news)
+			}
+		}
+		f.news = nil
+	}
+	f.grow(now)
+}
+
+// left is how many chosen bytes are missing; of streams nothing is known.
+func (f *fetcher) left() (n int64) {
+	for _, file := range f.files[f.first:] {
+		if file.state == fileFetch && file.size > 0 {
+			n += file.size - file.bytes
+		}
+	}
+	return n
+}
+
+// grow opens one lane more while the last one has made it faster.
+func (f *fetcher) grow(now time.Time) {
+	n := len(f.senders())
+	if n == 0 || f.opening > 0 || n < f.lanesWanted || now.Before(f.nextLane) || f.paused || !f.chosen {
+		return
+	}
+	elapsed := now.Sub(f.rateSince).Seconds()
+	if elapsed <= 0 {
+		return
+	}
+	rate := float64(f.arrived-f.rateBytes) / elapsed
+	f.nextLane = now.Add(laneEvery)
+	f.rateSince, f.rateBytes = now, f.arrived
+	if n >= f.maxLanes || f.left() < max(laneWorth, int64(2*rate)) {
+		return
+	}
+	if rate < laneGain*f.lastRate {
+		f.maxLanes = n // the last one brought nothing
+		return
+	}
+	f.lastRate = rate
+	f.lanesWanted, f.opening = n+1, 1
+	f.actions = append(f.actions, action{kind: doOpen})
+}

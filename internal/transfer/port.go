@@ -1,0 +1,260 @@
+package transfer
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/madang-rtc/madang/internal/refusal"
+)
+
+// A lane carries messages between two ends, in order, whole or not at all. Send and Recv may run at the same time, but each only once at a time.
+type lane interface {
+	// Send blocks while too much is queued. The two pieces make one message, and are not kept.
+	Send(text bool, header, data []byte) error
+	// Recv returns the next message; data are the caller's until the next call.
+	Recv() (text bool, data []byte, err error)
+	// Close ends it at once, and makes Send and Recv return. What was sent shortly before may be lost.
+	Close() error
+	// Flush waits, for a short while at most, until what was sent is on its way.
+	Flush()
+	// Limit is the longest message that the other side takes.
+	Limit() int
+	// String names the kind of path, for people.
+	String() string
+}
+
+const helloTimeout = 15 * time.Second
+
+// A port runs one lane: it says hello, reads, and writes what is in its outbox and then blocks that next gives.
+type port struct {
+	id   int
+	lane lane
+	role string // of the other side
+	end  string
+	name string
+
+	mu     sync.Mutex
+	wake   *sync.Cond
+	outbox []*message
+	binary [][]byte
+	closed bool
+	owes   bool // next may have something
+	err    error
+}
+
+func newPort(id int, l lane) *port {
+	p := &port{id: id, lane: l}
+	p.wake = sync.NewCond(&p.mu)
+	return p
+}
+
+// hello introduces both sides.
+func (p *port) hello(ctx context.Context, role, end, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { p.lane.Close() })
+	defer stop()
+	if err := p.lane.Send(true, nil, (&message{Type: typeHello, Version: Version, Role: role, End: end, Name: name}).encode()); err != nil {
+		return err
+	}
+	text, data, err := p.lane.Recv()
+	if err != nil {
+		return fmt.Errorf("wait for hello: %w", err)
+	}
+	if !text {
+		return malformed("hello comes first")
+	}
+	m, err := parseMessage(data)
+	switch {
+	case err != nil:
+		return err
+	case m.Type != typeHello:
+		return malformed("hello comes first")
+	case m.Version != Version:
+		return refusal.Newf(refusal.VersionUnsupported, "The other side speaks version %d of the transfer protocol.", m.Version)
+	case m.End == end:
+		return malformed("hello: our own end")
+	}
+	p.role, p.end, p.name = m.Role, m.End, m.Name
+	return nil
+}
+
+// post queues a message; it never blocks. The number of messages that wait is bounded by what the other side asks.
+func (p *port) post(m *message) {
+	p.mu.Lock()
+	p.outbox = append(p.outbox, m)
+	p.wake.Signal()
+	p.mu.Unlock()
+}
+
+func (p *port) postBinary(b []byte) {
+	p.mu.Lock()
+	p.binary = append(p.binary, b)
+	p.wake.Signal()
+	p.mu.Unlock()
+}
+
+// stir makes the writer look for blocks.
+func (p *port) stir() {
+	p.mu.Lock()
+	p.owes = true
+	p.wake.Signal()
+	p.mu.Unlock()
+}
+
+// close ends the port after what is in the outbox, if flush, or at once.
+func (p *port) close(err error) {
+	p.mu.Lock()
+	if !p.closed {
+		p.closed, p.err = true, err
+	}
+	p.wake.Signal()
+	p.mu.Unlock()
+	if err != nil {
+		p.lane.Close()
+	}
+}
+
+var errLaneDead = errors.New("nothing was heard on the lane")
+
+// An outBlock is what the writer sends: exactly one block.
+type outBlock struct {
+	block
+	hash Hash
+	data []byte
+}
+
+// write sends until the port is closed. next may be nil; it returns nil if there is nothing to send now, and it may block.
+func (p *port) write(next func() (*outBlock, error)) error {
+	defer p.lane.Close()
+	for {
+		p.mu.Lock()
+		for len(p.outbox) == 0 && len(p.binary) == 0 && !p.closed && !(p.owes && next != nil) {
+			p.wake.Wait()
+		}
+		outbox, binary, closed, owes := p.outbox, p.binary, p.closed, p.owes
+		p.outbox, p.binary, p.owes = nil, nil, false
+		p.mu.Unlock()
+		for _, m := range outbox {
+			if err := p.lane.Send(true, nil, m.encode()); err != nil {
+				return err
+			}
+		}
+		for _, b := range binary {
+			if err := p.lane.Send(false, nil, b); err != nil {
+				return err
+			}
+		}
+		if closed {
+			p.lane.Flush()
+			return nil
+		}
+		if !owes || next == nil {
+			continue
+		}
+		b, err := next()
+		if err != nil {
+			return err
+		}
+		if b == nil {
+			continue
+		}
+		if err := p.sendBlock(b); err != nil {
+			return err
+		}
+		p.mu.Lock()
+		p.owes = true
+		p.mu.Unlock()
+	}
+}
+
+// sendBlock sends a block in as few parts of equal size as the other side takes.
+func (p *port) sendBlock(b *outBlock) error {
+	room := p.lane.Limit() - partHeader
+	n := (len(b.data) + room - 1) / room
+	size := (len(b.data) + n - 1) / n
+	var header [partHeader]byte
+	for offset := 0; offset < len(b.data); offset += size {
+		data := b.data[offset:min(offset+size, len(b.data))]
+		h := (&part{File: b.file, Block: b.index, Length: len(b.data), Offset: offset, Hash: b.hash}).appendHeader(header[:0])
+		if err := p.lane.Send(false, h, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// An inbox takes what a port reads. Its methods are called on the reader's goroutine.
+type inbox interface {
+	onMessage(p *port, m *message) error
+	onHashes(p *port, l *hashList) error
+	// onBlock gets a block whose hash has been compared; data are the port's until it returns.
+	onBlock(p *port, b block, hash Hash, data []byte) error
+	onCorrupt(p *port, b block) error
+}
+
+// read hands over what arrives until the lane ends. An error that is a refusal is the other side's fault.
+func (p *port) read(in inbox) error {
+	var (
+		parts part   // header of the block whose parts are coming
+		buf   []byte // and what has come of it
+	)
+	for {
+		text, data, err := p.lane.Recv()
+		if err != nil {
+			return err
+		}
+		if text {
+			m, err := parseMessage(data)
+			if err == nil {
+				err = in.onMessage(p, m)
+			}
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		part, list, err := parseBinary(data)
+		if err == nil && list != nil {
+			err = in.onHashes(p, list)
+		}
+		if err != nil {
+			return err
+		}
+		if list != nil {
+			continue
+		}
+		if len(buf) == 0 {
+			parts = *part
+		} else if part.File != parts.File || part.Block != parts.Block || part.Length != parts.Length || part.Hash != parts.Hash {
+			return malformed("a part of another block")
+		}
+		if part.Offset != len(buf) {
+			return malformed("a part is missing")
+		}
+		whole := part.Data
+		if len(whole) < part.Length {
+			if buf == nil {
+				buf = make([]byte, 0, BlockSize)
+			}
+			if buf = append(buf, part.Data...); len(buf) < part.Length {
+				continue
+			}
+			whole = buf
+		}
+		buf = buf[:0]
+		b := block{parts.File, parts.Block}
+		if sha256.Sum256(whole) != parts.Hash {
+			err = in.onCorrupt(p, b)
+		} else {
+			err = in.onBlock(p, b, parts.Hash, whole)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,685 @@
+package transfer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/madang-rtc/madang/internal/refusal"
+	"github.com/madang-rtc/madang/internal/signal"
+)
+
+const (
+	dialFailures = 5 // in a row, with the sender in sight
+	redialEach   = time.Second
+)
+
+// ReceiveConfig says what to receive, and where to. Server, Ticket and Dir (or Stream) are required.
+type ReceiveConfig struct {
+	Server Server
+	Ticket Ticket
+	Dir    string
+	Stream io.Writer // instead of Dir: the one file of the transfer, in order
+	Own    string    // what the sender's user sees of us
+	Lanes  int       // at most; 0: as many as help
+
+	// Confirm is called with the manifest as far as it is known, and asks the user; nil: yes to all.
+	Confirm    func(entries []Entry, last bool) bool
+	Choose     func(e Entry) bool // nil: all
+	OnProgress func(Progress)
+	OnEvent    func(Event)
+}
+
+// Result is what has arrived.
+type Result struct {
+	Files  int      `json:"files"`
+	Bytes  int64    `json:"bytes"`
+	Resent int64    `json:"resent"` // bytes that came although they were there
+	Names  []string `json:"-"`      // below Dir, in the order of the manifest
+	Failed []Event  `json:"failed,omitempty"`
+}
+
+// A receiver runs Receive.
+type receiver struct {
+	cfg     ReceiveConfig
+	ctx     context.Context
+	disk    *disk
+	meeting *meeting
+	wg      sync.WaitGroup
+	stirred chan struct{} // capacity 1: members have changed, or a lane has ended
+	ended   chan error    // capacity 1
+	finishQ chan struct{} // capacity 1
+	arrived chan struct{} // capacity 1: there may be more to pour
+	poured  chan struct{} // closed when the stream has everything
+
+	mu       sync.Mutex
+	fetcher  *fetcher
+	ports    map[int]*port
+	lastPort int
+	dialing  bool
+	failures int
+	path     string
+	noNative map[string]bool // peers with whom a native lane did not come about
+	finishes []finish
+	failed   []Event
+	asked    bool
+	complete bool
+}
+
+// Receive fetches files and returns when they are all there, or when ctx ends: what has arrived is then kept for another attempt.
+func Receive(ctx context.Context, cfg ReceiveConfig) (Result, error) {
+	if cfg.OnProgress == nil {
+		cfg.OnProgress = func(Progress) {}
+	}
+	if cfg.OnEvent == nil {
+		cfg.OnEvent = func(Event) {}
+	}
+	r := &receiver{cfg: cfg, ports: map[int]*port{}, stirred: make(chan struct{}, 1), ended: make(chan error, 1), finishQ: make(chan struct{}, 1),
+		arrived: make(chan struct{}, 1), poured: make(chan struct{}), noNative: map[string]bool{}}
+	return r.run(ctx)
+}
+
+func (r *receiver) run(ctx context.Context) (result Result, err error) {
+	parent := ctx
+	ctx, cancel := context.WithCancel(ctx)
+	r.ctx = ctx
+	if r.disk, err = openDisk(r.cfg.Dir, r.cfg.Ticket.ID, newEnd()); err != nil {
+		cancel()
+		return result, err
+	}
+	r.fetcher = newFetcher(nil)
+	if r.cfg.Lanes > 0 {
+		r.fetcher.maxLanes = r.cfg.Lanes
+	}
+	defer func() {
+		cancel()
+		r.closePorts(io.ErrClosedPipe)
+		r.wg.Wait()
+		if r.complete && err == nil {
+			err = r.disk.complete()
+		}
+		err = errors.Join(err, r.disk.close())
+	}()
+	m, err := meet(ctx, r.cfg.Server, r.cfg.Ticket, roleReceiver, handlers{members: r.stir, lane: func(_ string, l lane) { l.Close() }, lie: func() {}})
+	if err != nil {
+		return result, err
+	}
+	r.meeting = m
+	defer m.close()
+	r.wg.Go(r.finisher)
+	if r.cfg.Stream != nil {
+		r.wg.Go(r.pour)
+	}
+	r.stir()
+	waiting := false
+	ticker := time.NewTicker(tickEach)
+	defer ticker.Stop()
+	sessionDone := m.session.Done()
+	var redial time.Time
+	for {
+		select {
+		case <-parent.Done():
+			r.farewell(refusal.Cancelled)
+			return r.result(), refusal.New(refusal.Cancelled)
+		case err := <-r.ended:
+			if err == nil {
+				r.drain()
+				if r.cfg.Stream != nil {
+					select {
+					case <-r.poured:
+					case err = <-r.ended:
+					case <-parent.Done():
+						err = refusal.New(refusal.Cancelled)
+					}
+				}
+			} else {
+				r.farewell(refusal.From(err).Code)
+			}
+			return r.result(), err
+		case <-sessionDone:
+			sessionDone = nil
+		case <-r.stirred:
+		case <-ticker.C:
+		}
+		now := time.Now()
+		r.mu.Lock()
+		r.fetcher.tick(now)
+		actions := r.fetcher.take()
+		lanes := len(r.fetcher.senders())
+		dial := lanes == 0 && !r.dialing && !r.complete && now.After(redial) && len(r.ports) == 0
+		progress := r.progressLocked()
+		failures := r.failures
+		r.mu.Unlock()
+		r.do(actions)
+		r.cfg.OnProgress(progress)
+		if !dial {
+			continue
+		}
+		if sessionDone == nil {
+			return r.result(), m.session.Err()
+		}
+		senders := m.with(roleSender)
+		if len(senders) == 0 {
+			if !waiting {
+				waiting = true
+				r.cfg.OnEvent(Event{Code: "waiting"})
+			}
+			continue
+		}
+		waiting = false
+		if failures >= dialFailures*len(senders) {
+			return r.result(), refusal.New(refusal.NoPath).Advise("Look at the network between both machines and the server: madang doctor URL names what is blocked.")
+		}
+		redial = now.Add(redialEach)
+		r.dial(senders[failures%len(senders)])
+	}
+}
+
+func (r *receiver) stir() {
+	select {
+	case r.stirred <- struct{}{}:
+	default:
+	}
+}
+
+func (r *receiver) end(err error) {
+	select {
+	case r.ended <- err:
+	default:
+	}
+}
+
+func (r *receiver) result() Result {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f := r.fetcher
+	res := Result{Bytes: f.bytes, Resent: f.resent, Failed: r.failed}
+	for i, file := range f.files {
+		if file.state == fileDone {
+			res.Files++
+			res.Names = append(res.Names, r.disk.path(uint32(i)))
+		}
+	}
+	return res
+}
+
+func (r *receiver) progressLocked() Progress {
+	f := r.fetcher
+	p := Progress{Files: len(f.entries), Bytes: f.bytes, Sent: f.arrived, Resent: f.resent, Lanes: len(r.ports), Path: r.path}
+	for i, file := range f.files {
+		if file.state == fileSkipped {
+			continue
+		}
+		if file.state == fileDone {
+			p.FilesDone++
+		}
+		if p.Total < 0 {
+			continue
+		}
+		if file.size < 0 {
+			p.Total = -1
+			continue
+		}
+		p.Total += f.files[i].size
+	}
+	if !f.last {
+		p.Total = -1
+	}
+	return p
+}
+
+// dial makes a lane to the sender, on a goroutine.
+func (r *receiver) dial(p member) {
+	r.mu.Lock()
+	r.dialing = true
+	native := r.meeting.native != nil && p.native && !r.noNative[p.id]
+	r.mu.Unlock()
+	r.wg.Go(func() {
+		l, err := r.meeting.dial(r.ctx, p, native)
+		if err == nil {
+			err = r.adopt(l)
+		}
+		r.mu.Lock()
+		r.dialing = false
+		if err != nil {
+			r.fetcher.opening = 0
+			if native && !errors.Is(err, errNotAuthentic) {
+				r.noNative[p.id] = true // WebRTC next
+			} else {
+				r.failures++
+			}
+		} else {
+			r.failures = 0
+		}
+		r.mu.Unlock()
+		if errors.Is(err, errNotAuthentic) {
+			r.end(err)
+		}
+		if err != nil {
+			r.cfg.Server.log().Debug("dial", "err", err)
+		}
+		r.stir()
+	})
+}
+
+// adopt says hello on a lane, and runs it.
+func (r *receiver) adopt(l lane) error {
+	r.mu.Lock()
+	r.lastPort++
+	p := newPort(r.lastPort, l)
+	r.ports[p.id] = p
+	r.mu.Unlock()
+	if err := p.hello(r.ctx, roleReceiver, r.disk.end, r.cfg.Own); err != nil {
+		l.Close()
+		r.mu.Lock()
+		delete(r.ports, p.id)
+		r.mu.Unlock()
+		return err
+	}
+	r.mu.Lock()
+	r.path = l.String()
+	r.fetcher.addLane(time.Now(), p.id, p.end, p.role == roleSender)
+	actions := r.fetcher.take()
+	r.mu.Unlock()
+	r.cfg.OnEvent(Event{Code: "connected", Path: l.String()})
+	r.wg.Go(func() {
+		written := make(chan struct{})
+		go func() {
+			defer close(written)
+			p.close(p.write(nil))
+		}()
+		err := p.read(r)
+		var no *refusal.Refusal
+		if errors.As(err, &no) {
+			r.cfg.OnEvent(Event{Code: string(no.Code), Text: no.Message})
+			p.post(&message{Type: typeBye, Code: string(no.Code)})
+			p.close(nil)
+		} else {
+			p.close(io.ErrClosedPipe)
+		}
+		<-written
+		r.mu.Lock()
+		delete(r.ports, p.id)
+		r.fetcher.removeLane(time.Now(), p.id)
+		actions := r.fetcher.take()
+		complete := r.complete && len(r.failed) == 0
+		r.mu.Unlock()
+		r.do(actions)
+		r.stir()
+		if complete {
+			r.end(nil) // the sender's bye was lost
+		}
+		if no != nil && (no.Code == refusal.PathUnsafe || no.Code == refusal.DiskFull || no.Code == refusal.VersionUnsupported || no.Code == refusal.Corrupt) {
+			r.end(no)
+		}
+	})
+	r.do(actions)
+	return nil
+}
+
+func (r *receiver) closePorts(err error) {
+	r.mu.Lock()
+	ports := slices.Collect(maps.Values(r.ports))
+	r.mu.Unlock()
+	for _, p := range ports {
+		p.close(err)
+		if err != nil {
+			p.lane.Close()
+		}
+	}
+}
+
+func (r *receiver) farewell(code refusal.Code) {
+	r.mu.Lock()
+	ports := slices.Collect(maps.Values(r.ports))
+	r.mu.Unlock()
+	for _, p := range ports {
+		p.post(&message{Type: typeBye, Code: string(code)})
+	}
+	r.drain()
+}
+
+// drain closes the lanes after what is queued.
+func (r *receiver) drain() {
+	r.closePorts(nil)
+	timer := time.NewTimer(flushPatience)
+	defer timer.Stop()
+	for {
+		r.mu.Lock()
+		n := len(r.ports)
+		r.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		select {
+		case <-r.stirred:
+		case <-timer.C:
+			return
+		}
+	}
+}
+
+// do executes what the fetcher wants.
+func (r *receiver) do(actions []action) {
+	for _, a := range actions {
+		r.mu.Lock()
+		p := r.ports[a.lane]
+		r.mu.Unlock()
+		switch a.kind {
+		case doSend:
+			if p != nil {
+				p.post(a.msg)
+			}
+		case doClose:
+			if p != nil {
+				p.close(errLaneDead)
+			}
+		case doOpen:
+			if s := r.meeting.with(roleSender); len(s) > 0 {
+				r.dial(s[0])
+			} else {
+				r.mu.Lock()
+				r.fetcher.opening = 0
+				r.mu.Unlock()
+			}
+		case doEntries:
+			r.confirm()
+		case doFinish:
+			r.mu.Lock()
+			r.finishes = append(r.finishes, finish{a.file, r.fetcher.entries[a.file], r.fetcher.files[a.file].size})
+			r.mu.Unlock()
+			select {
+			case r.finishQ <- struct{}{}:
+			default:
+			}
+		case doFailed:
+			r.mu.Lock()
+			e := Event{Code: string(a.code), Path: r.fetcher.entries[a.file].Path}
+			r.failed = append(r.failed, e)
+			r.mu.Unlock()
+			r.disk.discard(a.file)
+			r.cfg.OnEvent(e)
+		case doComplete:
+			r.mu.Lock()
+			r.complete = true
+			var err error
+			if len(r.failed) > 0 {
+				err = refusal.New(refusal.Code(r.failed[0].Code)).With("path", r.failed[0].Path)
+			}
+			r.mu.Unlock()
+			if err != nil {
+				r.end(err)
+			}
+			// Else the sender answers with bye: done.
+		case doOver:
+			if a.code == refusal.Done {
+				r.end(nil)
+				continue
+			}
+			r.end(refusal.New(a.code))
+		}
+	}
+}
+
+// confirm asks the user, once there is something to ask.
+func (r *receiver) confirm() {
+	r.mu.Lock()
+	if r.asked {
+		r.mu.Unlock()
+		return
+	}
+	r.asked = true
+	entries, last := slices.Clone(r.fetcher.entries), r.fetcher.last
+	r.mu.Unlock()
+	r.wg.Go(func() {
+		if r.cfg.Confirm != nil && !r.cfg.Confirm(entries, last) {
+			r.end(refusal.New(refusal.Declined))
+			return
+		}
+		r.mu.Lock()
+		r.fetcher.resume = func(i uint32, e Entry) []Hash {
+			hashes, err := r.disk.claim(i, e)
+			if err != nil {
+				r.end(err)
+			}
+			return hashes
+		}
+		r.fetcher.accept(time.Now(), func(_ uint32, e Entry) bool { return r.cfg.Choose == nil || r.cfg.Choose(e) })
+		actions := r.fetcher.take()
+		r.mu.Unlock()
+		r.do(actions)
+	})
+}
+
+// finisher gives files their names, many at once.
+func (r *receiver) finisher() {
+	ticker := time.NewTicker(flushEach)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-r.finishQ:
+		case <-ticker.C:
+			if err := r.disk.flush(); err != nil {
+				r.end(err)
+			}
+		case <-r.ctx.Done():
+			return
+		}
+		r.mu.Lock()
+		list := r.finishes
+		r.finishes = nil
+		r.mu.Unlock()
+		if len(list) == 0 {
+			continue
+		}
+		errs := r.disk.finish(list)
+		for k, err := range errs {
+			if err != nil {
+				r.cfg.Server.log().Warn("finish a file", "path", list[k].entry.Path, "err", err)
+				r.end(err)
+				return
+			}
+		}
+		r.mu.Lock()
+		now := time.Now()
+		for _, fin := range list {
+			r.fetcher.finished(now, fin.file, nil)
+		}
+		actions := r.fetcher.take()
+		r.mu.Unlock()
+		r.do(actions)
+	}
+}
+
+// pour writes the first file to the stream while it comes, in order.
+func (r *receiver) pour() {
+	buf := make([]byte, BlockSize)
+	for i := uint32(0); ; i++ {
+		for {
+			r.mu.Lock()
+			have, end := false, false
+			if len(r.fetcher.files) > 0 {
+				f := r.fetcher.files[0]
+				have, end = f.have.has(i), f.size >= 0 && i >= f.blocks()
+			}
+			r.mu.Unlock()
+			if end {
+				close(r.poured)
+				return
+			}
+			if have {
+				break
+			}
+			select {
+			case <-r.arrived:
+			case <-r.ctx.Done():
+				return
+			}
+		}
+		n, err := r.disk.read(block{0, i}, buf)
+		if err == nil {
+			_, err = r.cfg.Stream.Write(buf[:n])
+		}
+		if err != nil {
+			r.end(fmt.Errorf("write the stream: %w", err))
+			return
+		}
+	}
+}
+
+// The inbox of the ports.
+
+func (r *receiver) onMessage(p *port, m *message) error {
+	r.mu.Lock()
+	err := r.fetcher.message(time.Now(), p.id, m)
+	actions := r.fetcher.take()
+	r.mu.Unlock()
+	r.do(actions)
+	r.more()
+	return err
+}
+
+// more wakes pour.
+func (r *receiver) more() {
+	select {
+	case r.arrived <- struct{}{}:
+	default:
+	}
+}
+
+func (r *receiver) onHashes(p *port, l *hashList) error {
+	r.mu.Lock()
+	err := r.fetcher.hashList(time.Now(), p.id, l)
+	actions := r.fetcher.take()
+	r.mu.Unlock()
+	r.do(actions)
+	return err
+}
+
+func (r *receiver) onBlock(p *port, b block, h Hash, data []byte) error {
+	r.mu.Lock()
+	want, err := r.fetcher.blockArrived(time.Now(), p.id, b, len(data), h)
+	r.mu.Unlock()
+	if err != nil || !want {
+		return err
+	}
+	werr := r.disk.write(b, h, data)
+	r.mu.Lock()
+	if werr != nil {
+		r.fetcher.lostBlock(b)
+	} else {
+		r.fetcher.kept(time.Now(), b, h)
+	}
+	actions := r.fetcher.take()
+	r.mu.Unlock()
+	r.do(actions)
+	r.more()
+	if werr != nil {
+		r.end(werr)
+		return werr
+	}
+	return nil
+}
+
+func (r *receiver) onCorrupt(p *port, b block) error {
+	return refusal.New(refusal.Corrupt)
+}
+
+// Redeem buys the ticket of a code.
+func Redeem(ctx context.Context, server Server, code Code) (Ticket, error) {
+	origin, err := server.complete(ctx)
+	if err != nil {
+		return Ticket{}, err
+	}
+	type arrival struct {
+		from string
+		m    codeMessage
+	}
+	var (
+		peers   = make(chan string, 16)
+		answers = make(chan arrival, 16)
+	)
+	hasSender := func(p signal.Peer) {
+		var info peerInfo
+		if json.Unmarshal(p.Info, &info) == nil && info.Transfer != nil && info.Transfer.Role == roleSender {
+			select {
+			case peers <- p.ID:
+			default:
+			}
+		}
+	}
+	session, err := server.join(ctx, origin, code.Channel(), roleReceiver, func(m signal.ServerMessage) {
+		switch m := m.(type) {
+		case *signal.Joined:
+			for _, p := range m.Peers {
+				hasSender(p)
+			}
+		case *signal.PeerJoined:
+			hasSender(m.Peer)
+		case *signal.FromSignal:
+			if c, ok := readCodeMessage(m.Data); ok {
+				select {
+				case answers <- arrival{m.From, c}:
+				default:
+				}
+			}
+		}
+	})
+	if err != nil {
+		return Ticket{}, err
+	}
+	defer func() {
+		leaving, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		_ = session.Leave(leaving) // the server may be gone
+		session.Close()
+	}()
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	spent := func() error { return refusal.New(refusal.CodeSpent) }
+	var sender string
+	select {
+	case sender = <-peers:
+	case <-time.After(5 * time.Second): // nobody waits there (any more)
+		return Ticket{}, spent()
+	case <-ctx.Done():
+		return Ticket{}, ctx.Err()
+	}
+	x, first := code.redeem()
+	if err := sendCode(ctx, session, sender, first); err != nil {
+		return Ticket{}, spent()
+	}
+	for {
+		var in arrival
+		select {
+		case in = <-answers:
+		case <-ctx.Done():
+			return Ticket{}, refusal.New(refusal.NoPath).Because(ctx.Err())
+		case <-session.Done():
+			return Ticket{}, session.Err()
+		}
+		switch {
+		case in.from != sender:
+		case in.m.Error == string(refusal.CodeSpent):
+			return Ticket{}, spent()
+		case in.m.Error != "":
+			return Ticket{}, refusal.New(refusal.CodeWrong).With("left", in.m.Left)
+		case in.m.Step == 2:
+			third, err := x.confirm(in.m)
+			if err != nil {
+				return Ticket{}, err
+			}
+			if err := sendCode(ctx, session, sender, third); err != nil {
+				return Ticket{}, spent()
+			}
+		case in.m.Step == 4 && x.isk != nil:
+			return x.open(in.m)
+		}
+	}
+}

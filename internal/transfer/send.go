@@ -1,0 +1,644 @@
+package transfer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/madang-rtc/madang/internal/refusal"
+	"github.com/madang-rtc/madang/internal/signal"
+	"github.com/madang-rtc/madang/internal/signalclient"
+)
+
+const (
+	tickEach     = 200 * time.Millisecond
+	codeAttempts = 5
+)
+
+// SendConfig says what to send. Server and Paths (or Stream) are required.
+type SendConfig struct {
+	Server    Server
+	Paths     []string  // files and folders
+	Stream    io.Reader // instead of Paths
+	Name      string    // of the stream
+	Ticket    Ticket    // zero: a new one
+	End       string    // our name towards receivers, kept with the ticket; empty: a new one
+	Own       string    // what the receiver's user sees of us
+	Receivers int       // for how many the link is; 0: any number, until ctx ends
+	NoCode    bool
+
+	// OnReady is called once, when a receiver can come. OnProgress is called several times a second, OnEvent when something is worth saying.
+	OnReady    func(link string, code string)
+	OnProgress func(Progress)
+	OnEvent    func(Event)
+}
+
+// Progress is how far a transfer has come.
+type Progress struct {
+	Files     int    `json:"files"`
+	FilesDone int    `json:"filesDone"`
+	Bytes     int64  `json:"bytes"` // arrived and verified
+	Total     int64  `json:"total"` // -1: not known yet
+	Sent      int64  `json:"sent"`  // over lanes, in this life
+	Resent    int64  `json:"resent,omitempty"`
+	Receivers int    `json:"receivers,omitempty"` // that have accepted
+	Lanes     int    `json:"lanes"`
+	Path      string `json:"path,omitempty"`
+}
+
+// An Event is something worth saying: its Code is "connected", "waiting", "skipped", or one of docs/transfer.md §13.
+type Event struct {
+	Code string `json:"code"`
+	Path string `json:"path,omitempty"` // a file, or the kind of lane
+	Text string `json:"text,omitempty"`
+}
+
+// A sender runs Send.
+type sender struct {
+	cfg     SendConfig
+	ctx     context.Context
+	source  *source
+	meeting *meeting
+	wg      sync.WaitGroup
+	running sync.WaitGroup // ports
+	rooting chan struct{}  // capacity 1: there are roots to make
+	ended   chan error     // capacity 1
+
+	mu       sync.Mutex
+	server   *server
+	ports    map[int]*port
+	lastPort int
+	sent     int64
+	failed   map[uint32]refusal.Code
+}
+
+// Send offers files, and returns when all receivers have everything, or when ctx ends. Errors are refusals where the other side or a file is the cause.
+func Send(ctx context.Context, cfg SendConfig) error {
+	if cfg.Ticket.ID == "" {
+		cfg.Ticket = NewTicket()
+	}
+	if cfg.End == "" {
+		cfg.End = newEnd()
+	}
+	if cfg.OnReady == nil {
+		cfg.OnReady = func(string, string) {}
+	}
+	if cfg.OnProgress == nil {
+		cfg.OnProgress = func(Progress) {}
+	}
+	if cfg.OnEvent == nil {
+		cfg.OnEvent = func(Event) {}
+	}
+	for _, p := range cfg.Paths {
+		if _, err := os.Stat(p); err != nil {
+			return err
+		}
+	}
+	s := &sender{cfg: cfg, server: newServer(cfg.Receivers), source: &source{}, ports: map[int]*port{}, failed: map[uint32]refusal.Code{}, rooting: make(chan struct{}, 1), ended: make(chan error, 1)}
+	if cfg.Stream != nil {
+		var err error
+		if s.source, err = newStream(cfg.Name); err != nil {
+			return err
+		}
+	}
+	return s.run(ctx)
+}
+
+func newEnd() string {
+	t := NewTicket()
+	return t.secret()
+}
+
+func (s *sender) run(ctx context.Context) (err error) {
+	parent := ctx
+	ctx, cancel := context.WithCancel(ctx)
+	s.ctx = ctx
+	defer func() {
+		cancel()
+		s.closePorts(nil)
+		s.wg.Wait()
+		s.source.close()
+	}()
+	m, err := meet(ctx, s.cfg.Server, s.cfg.Ticket, roleSender, handlers{
+		members: func() {},
+		lane:    func(_ string, l lane) { s.adopt(l) },
+		lie:     func() { s.cfg.OnEvent(Event{Code: string(refusal.NotAuthentic)}) },
+	})
+	if err != nil {
+		return err
+	}
+	s.meeting = m
+	defer m.close()
+
+	var code string
+	if !s.cfg.NoCode {
+		c, codeErr := s.offerCode(ctx)
+		if codeErr != nil {
+			return codeErr
+		}
+		code = c.code.String()
+		s.wg.Go(func() { c.run(ctx) })
+	}
+	s.cfg.OnReady(s.cfg.Ticket.Link(m.server.URL), code)
+	s.wg.Go(s.gather)
+	s.wg.Go(s.makeRoots)
+	ticker := time.NewTicker(tickEach)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-parent.Done():
+			s.farewell(refusal.Cancelled)
+			return refusal.New(refusal.Cancelled)
+		case err := <-s.ended:
+			if err != nil {
+				s.farewell(refusal.From(err).Code)
+			}
+			s.drain()
+			return err
+		case <-m.session.Done():
+			// Lanes go on; but nobody new can come.
+			s.mu.Lock()
+			n := len(s.ports)
+			s.mu.Unlock()
+			if n == 0 {
+				return m.session.Err()
+			}
+		case <-ticker.C:
+		}
+		now := time.Now()
+		s.mu.Lock()
+		s.server.tick(now)
+		actions := s.server.take()
+		progress := s.progressLocked()
+		s.mu.Unlock()
+		s.do(actions)
+		s.cfg.OnProgress(progress)
+	}
+}
+
+// farewell tells everybody that it is over.
+func (s *sender) farewell(code refusal.Code) {
+	s.mu.Lock()
+	ports := slices.Collect(maps.Values(s.ports))
+	s.mu.Unlock()
+	for _, p := range ports {
+		p.post(&message{Type: typeBye, Code: string(code)})
+	}
+	s.drain()
+}
+
+// drain closes the lanes after what is queued.
+func (s *sender) drain() {
+	s.closePorts(nil)
+	done := make(chan struct{})
+	go func() { // ends with the ports, which run waits for
+		s.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(flushPatience):
+		s.closePorts(errLaneDead)
+	}
+}
+
+func (s *sender) closePorts(err error) {
+	s.mu.Lock()
+	ports := slices.Collect(maps.Values(s.ports))
+	s.mu.Unlock()
+	for _, p := range ports {
+		p.close(err)
+		if err != nil {
+			p.lane.Close()
+		}
+	}
+}
+
+func (s *sender) end(err error) {
+	select {
+	case s.ended <- err:
+	default:
+	}
+}
+
+func (s *sender) progressLocked() Progress {
+	p := Progress{Files: len(s.server.entries), Total: -1, Sent: s.sent, Lanes: len(s.ports)}
+	if sum, known := s.server.sum(); known && s.server.last {
+		p.Total = sum
+	}
+	for _, t := range s.server.takers {
+		p.Bytes += t.bytes
+		p.Receivers++
+		if t.complete {
+			p.FilesDone = len(s.server.entries)
+		}
+	}
+	for _, port := range s.ports {
+		p.Path = port.lane.String()
+	}
+	return p
+}
+
+// gather finds the files.
+func (s *sender) gather() {
+	add := func(entries []Entry, last bool) {
+		s.mu.Lock()
+		s.server.add(entries, last)
+		actions := s.server.take()
+		s.mu.Unlock()
+		s.do(actions)
+	}
+	if s.cfg.Stream != nil {
+		add([]Entry{{Path: s.cfg.Name}}, true)
+		// A read of standard input cannot be interrupted: this goroutine may outlive Send, and owns nothing but the stream.
+		go func() {
+			err := s.source.stream.pump(s.cfg.Stream, func(size int64) {
+				s.source.mu.Lock()
+				s.source.files[0].entry.Size = &size
+				s.source.mu.Unlock()
+				s.mu.Lock()
+				s.server.size(0, size)
+				actions := s.server.take()
+				s.mu.Unlock()
+				s.do(actions)
+			})
+			if err != nil && !errors.Is(err, os.ErrClosed) {
+				s.end(refusal.New(refusal.SourceUnreadable).Because(err))
+			}
+		}()
+		return
+	}
+	err := s.source.walk(s.ctx, s.cfg.Paths, func(e []Entry) error { add(e, false); return nil }, func(path, why string) {
+		s.cfg.OnEvent(Event{Code: "skipped", Path: path, Text: why})
+	})
+	if err != nil {
+		s.end(err)
+		return
+	}
+	add(nil, true)
+}
+
+// adopt runs a new lane until it ends.
+func (s *sender) adopt(l lane) {
+	s.mu.Lock()
+	s.lastPort++
+	p := newPort(s.lastPort, l)
+	s.ports[p.id] = p
+	s.running.Add(1)
+	s.mu.Unlock()
+	s.wg.Go(func() {
+		defer s.running.Done()
+		defer func() {
+			l.Close()
+			s.mu.Lock()
+			delete(s.ports, p.id)
+			s.server.removeLane(p.id)
+			s.mu.Unlock()
+		}()
+		if err := p.hello(s.ctx, roleSender, s.cfg.End, s.cfg.Own); err != nil || p.role != roleReceiver {
+			return
+		}
+		s.cfg.OnEvent(Event{Code: "connected", Path: l.String()})
+		s.mu.Lock()
+		s.server.addLane(time.Now(), p.id, p.end)
+		s.mu.Unlock()
+		buf := make([]byte, BlockSize)
+		written := make(chan struct{})
+		go func() {
+			defer close(written)
+			p.close(p.write(func() (*outBlock, error) { return s.next(p, buf) }))
+		}()
+		err := p.read(s)
+		var r *refusal.Refusal
+		if errors.As(err, &r) { // their fault: tell them
+			p.post(&message{Type: typeBye, Code: string(r.Code)})
+			p.close(nil)
+		} else {
+			p.close(io.ErrClosedPipe)
+		}
+		<-written
+	})
+}
+
+// next reads the next block that is owed on a lane.
+func (s *sender) next(p *port, buf []byte) (*outBlock, error) {
+	for {
+		s.mu.Lock()
+		b, ok := s.server.next(p.id)
+		actions := s.server.take()
+		s.mu.Unlock()
+		s.do(actions)
+		if !ok {
+			return nil, nil
+		}
+		data, hash, err := s.source.read(s.ctx, b.file, b.index, buf)
+		if err != nil {
+			var r *refusal.Refusal
+			if !errors.As(err, &r) {
+				return nil, err
+			}
+			s.fail(b.file, r)
+			continue
+		}
+		if data == nil {
+			continue
+		}
+		s.mu.Lock()
+		s.sent += int64(len(data))
+		s.server.spoke(time.Now(), p.id)
+		s.mu.Unlock()
+		return &outBlock{b, hash, data}, nil
+	}
+}
+
+func (s *sender) fail(file uint32, r *refusal.Refusal) {
+	s.mu.Lock()
+	_, known := s.failed[file]
+	s.failed[file] = r.Code
+	s.server.fail(file, r.Code)
+	actions := s.server.take()
+	path := s.server.entries[file].Path
+	s.mu.Unlock()
+	if !known {
+		s.cfg.OnEvent(Event{Code: string(r.Code), Path: path})
+	}
+	s.do(actions)
+}
+
+// do executes what the server wants.
+func (s *sender) do(actions []action) {
+	for _, a := range actions {
+		s.mu.Lock()
+		p := s.ports[a.lane]
+		s.mu.Unlock()
+		switch a.kind {
+		case doSend:
+			if p != nil {
+				p.post(a.msg)
+				if a.msg.Type == typeBye {
+					p.close(nil)
+				}
+			}
+		case doComplete:
+			s.mu.Lock()
+			done, failed := s.server.done(), len(s.failed)
+			s.mu.Unlock()
+			if done {
+				var err error
+				if failed > 0 {
+					err = s.firstFailure()
+				}
+				s.end(err)
+			}
+		case doOver:
+			s.cfg.OnEvent(Event{Code: string(a.code)})
+			if p != nil {
+				p.close(nil)
+			}
+			if s.cfg.Receivers == 1 && (a.code == refusal.Declined || a.code == refusal.Cancelled) {
+				s.end(refusal.New(a.code))
+			}
+		}
+	}
+}
+
+func (s *sender) firstFailure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, i := range slices.Sorted(maps.Keys(s.failed)) {
+		return refusal.New(s.failed[i]).With("path", s.server.entries[i].Path)
+	}
+	return nil
+}
+
+// The inbox of the ports.
+
+func (s *sender) onMessage(p *port, m *message) error {
+	now := time.Now()
+	s.mu.Lock()
+	err := s.server.message(now, p.id, m)
+	actions := s.server.take()
+	roots := len(s.server.roots) > 0
+	s.mu.Unlock()
+	s.do(actions)
+	if err != nil {
+		return err
+	}
+	switch m.Type {
+	case typeWant, typeUnwant:
+		p.stir()
+	case typeGetHashes:
+		s.mu.Lock()
+		known := int(*m.File) < len(s.server.entries) && s.server.lanes[p.id] != nil && s.server.lanes[p.id].accepted
+		s.mu.Unlock()
+		if !known {
+			return malformed("get-hashes: file")
+		}
+		p.postBinary((&hashList{File: *m.File, First: *m.First, Hashes: s.source.known(*m.File, *m.First, m.Count)}).encode())
+	}
+	if roots {
+		select {
+		case s.rooting <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+func (s *sender) onHashes(*port, *hashList) error          { return malformed("hashes to a sender") }
+func (s *sender) onBlock(*port, block, Hash, []byte) error { return malformed("a block to a sender") }
+func (s *sender) onCorrupt(*port, block) error             { return malformed("a block to a sender") }
+
+// makeRoots makes one root after the other: it may have to read much.
+func (s *sender) makeRoots() {
+	for {
+		select {
+		case <-s.rooting:
+		case <-s.ctx.Done():
+			return
+		}
+		for {
+			s.mu.Lock()
+			if len(s.server.roots) == 0 {
+				s.mu.Unlock()
+				break
+			}
+			w := s.server.roots[0]
+			s.mu.Unlock()
+			m := message{Type: typeRoot}
+			var root Hash
+			var err error
+			if w.file >= 0 {
+				i := uint32(w.file)
+				m.File = &i
+				root, err = s.source.root(s.ctx, i)
+				var r *refusal.Refusal
+				if errors.As(err, &r) {
+					s.fail(i, r)
+				}
+			} else {
+				root, err = s.manifestRoot()
+			}
+			s.mu.Lock()
+			s.server.roots = slices.DeleteFunc(s.server.roots, func(o rootWish) bool { return o == w })
+			p := s.ports[w.lane]
+			s.mu.Unlock()
+			if s.ctx.Err() != nil {
+				return
+			}
+			if err == nil && p != nil {
+				m.Root = b64.EncodeToString(root[:])
+				p.post(&m)
+			}
+		}
+	}
+}
+
+func (s *sender) manifestRoot() (Hash, error) {
+	s.mu.Lock()
+	entries := slices.Clone(s.server.entries)
+	s.mu.Unlock()
+	roots := make([]Hash, len(entries))
+	for i := range entries {
+		var err error
+		if roots[i], err = s.source.root(s.ctx, uint32(i)); err != nil {
+			return Hash{}, err
+		}
+	}
+	return manifestRoot(entries, roots), nil
+}
+
+// A codeOffer waits in the channel of a code, and sells the link for the right words.
+type codeOffer struct {
+	s       *sender
+	code    Code
+	session *signalclient.Session
+	inbox   chan signal.FromSignal // bounded; what does not fit is lost
+}
+
+func (s *sender) offerCode(ctx context.Context) (*codeOffer, error) {
+	server := s.meeting.server
+	origin := ""
+	if server.Token == "" {
+		server.Key = ""
+		var err error
+		if origin, err = server.complete(ctx); err != nil {
+			return nil, err
+		}
+	}
+	for attempt := 0; ; attempt++ {
+		c := &codeOffer{s: s, code: NewCode(), inbox: make(chan signal.FromSignal, 64)}
+		joined := make(chan []signal.Peer, 1)
+		var err error
+		c.session, err = server.join(ctx, origin, c.code.Channel(), roleSender, func(m signal.ServerMessage) {
+			switch m := m.(type) {
+			case *signal.Joined:
+				select {
+				case joined <- m.Peers:
+				default:
+				}
+			case *signal.FromSignal:
+				select {
+				case c.inbox <- *m:
+				default:
+				}
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+		taken := slices.ContainsFunc(<-joined, func(p signal.Peer) bool {
+			var info peerInfo
+			return json.Unmarshal(p.Info, &info) == nil && info.Transfer != nil && info.Transfer.Role == roleSender
+		})
+		if !taken {
+			return c, nil
+		}
+		c.leave()
+		if attempt == 20 {
+			return nil, errors.New("no free code")
+		}
+	}
+}
+
+func (c *codeOffer) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	_ = c.session.Leave(ctx) // the server may be gone
+	c.session.Close()
+}
+
+func (c *codeOffer) run(ctx context.Context) {
+	defer c.leave()
+	left := codeAttempts
+	attempts := map[string]*codeExchange{} // by peer
+	for {
+		var in signal.FromSignal
+		select {
+		case in = <-c.inbox:
+		case <-ctx.Done():
+			return
+		case <-c.session.Done():
+			return
+		}
+		m, ok := readCodeMessage(in.Data)
+		if !ok {
+			continue
+		}
+		var reply codeMessage
+		var spent bool
+		switch x := attempts[in.From]; {
+		case m.Step == 1 && len(attempts) < 1000:
+			fresh, answer, err := c.code.answer(m)
+			if err != nil {
+				continue
+			}
+			attempts[in.From], reply = fresh, answer
+		case m.Step == 3 && x != nil:
+			delete(attempts, in.From)
+			sealed, err := x.seal(m, c.s.cfg.Ticket)
+			if err == nil {
+				reply, spent = sealed, c.s.cfg.Receivers == 1
+				break
+			}
+			left--
+			reply = codeMessage{Error: string(refusal.CodeWrong), Left: left}
+			if left == 0 {
+				reply, spent = codeMessage{Error: string(refusal.CodeSpent)}, true
+				c.s.cfg.OnEvent(Event{Code: string(refusal.CodeSpent)})
+			} else {
+				c.s.cfg.OnEvent(Event{Code: string(refusal.CodeWrong)})
+			}
+		default:
+			continue
+		}
+		_ = sendCode(ctx, c.session, in.From, reply) // the peer may have left
+		if spent {
+			return
+		}
+	}
+}
+
+func readCodeMessage(data []byte) (codeMessage, bool) {
+	var d struct {
+		Code *codeMessage `json:"code"`
+	}
+	if json.Unmarshal(data, &d) != nil || d.Code == nil {
+		return codeMessage{}, false
+	}
+	return *d.Code, true
+}
+
+func sendCode(ctx context.Context, session *signalclient.Session, to string, m codeMessage) error {
+	data, err := json.Marshal(map[string]any{"code": m})
+	if err != nil {
+		return err
+	}
+	return session.Call(ctx, &signal.Signal{To: to, Data: data})
+}

@@ -1,0 +1,326 @@
+package transfer
+
+import (
+	"slices"
+	"time"
+
+	"github.com/madang-rtc/madang/internal/refusal"
+)
+
+const waitEach = 5 * time.Second
+
+// A server answers what receivers ask: it decides whom to serve, and in which order. It has no I/O. What it knows of a file's hashes comes from whoever reads the blocks.
+//
+// One goroutine at a time.
+type server struct {
+	entries []Entry
+	last    bool
+	limit   int // receivers; 0: any number
+	takers  map[string]*taker
+	lanes   map[int]*serveLane
+	actions []action
+	paused  bool
+	roots   []rootWish
+}
+
+// A rootWish is a root that somebody waits for; file -1 is the manifest.
+type rootWish struct {
+	lane int
+	file int64
+}
+
+type taker struct {
+	complete bool
+	bytes    int64
+}
+
+type serveLane struct {
+	id       int
+	end      string
+	receiver bool // another receiver asks: there is no manifest, and no accepting
+	manifest int  // next entry to send; -1: was not asked
+	accepted bool
+	owed     []Range
+	count    int // blocks in owed
+	unwant   bool
+	spoke    time.Time
+	ended    bool
+}
+
+func newServer(limit int) *server {
+	return &server{limit: limit, takers: map[string]*taker{}, lanes: map[int]*serveLane{}}
+}
+
+func (s *server) take() []action {
+	a := s.actions
+	s.actions = nil
+	return a
+}
+
+func (s *server) send(lane int, m message) {
+	s.actions = append(s.actions, action{kind: doSend, lane: lane, msg: &m})
+}
+
+func (s *server) addLane(now time.Time, id int, end string) {
+	s.lanes[id] = &serveLane{id: id, end: end, manifest: -1, spoke: now}
+}
+
+func (s *server) removeLane(id int) {
+	delete(s.lanes, id)
+	s.roots = slices.DeleteFunc(s.roots, func(r rootWish) bool { return r.lane == id })
+}
+
+// add brings new entries; last: there are no more.
+func (s *server) add(entries []Entry, last bool) {
+	s.entries = append(s.entries, entries...)
+	s.last = s.last || last
+	for _, id := range slices.Sorted(laneIDs(s.lanes)) {
+		s.page(s.lanes[id])
+	}
+}
+
+func laneIDs[L any](lanes map[int]L) func(func(int) bool) {
+	return func(yield func(int) bool) {
+		for id := range lanes {
+			if !yield(id) {
+				return
+			}
+		}
+	}
+}
+
+// page sends what a lane has not seen of the manifest.
+func (s *server) page(l *serveLane) {
+	if l.manifest < 0 {
+		return
+	}
+	for {
+		n, size := 0, 0
+		for l.manifest+n < len(s.entries) {
+			// A path may need six bytes for each of its own in JSON.
+			size += 6*len(s.entries[l.manifest+n].Path) + 100
+			if n > 0 && size > maxJSON-1024 {
+				break
+			}
+			n++
+		}
+		last := s.last && l.manifest+n == len(s.entries)
+		if n == 0 && !last {
+			return
+		}
+		m := message{Type: typeManifest, From: new(uint32(l.manifest)), Entries: s.entries[l.manifest : l.manifest+n], Last: last}
+		if last {
+			if sum, known := s.sum(); known {
+				m.Bytes = &sum
+			}
+		}
+		s.send(l.id, m)
+		l.manifest += n
+		if last {
+			l.manifest = -1
+			return
+		}
+	}
+}
+
+func (s *server) sum() (sum int64, known bool) {
+	for _, e := range s.entries {
+		if e.Size == nil {
+			return 0, false
+		}
+		sum += *e.Size
+	}
+	return sum, true
+}
+
+// message takes what came on a lane. An error is the other side's fault, and ends the lane.
+func (s *server) message(now time.Time, lane int, m *message) error {
+	l := s.lanes[lane]
+	if l == nil || l.ended {
+		return nil
+	}
+	switch m.Type {
+	case typeGetManifest:
+		if int(*m.From) > len(s.entries) {
+			return malformed("get-manifest: from")
+		}
+		l.manifest = int(*m.From)
+		s.page(l)
+	case typeAccept:
+		if code := s.redeem(l.end); code != "" {
+			s.bye(l, code)
+			return nil
+		}
+		l.accepted = true
+		s.send(lane, message{Type: typeAccepted})
+	case typeWant:
+		return s.want(now, l, m.Blocks)
+	case typeUnwant:
+		l.owed, l.count, l.unwant = nil, 0, true
+	case typeGetRoot:
+		if m.File != nil && int(*m.File) >= len(s.entries) {
+			return malformed("get-root: file")
+		}
+		if !l.accepted {
+			s.bye(l, refusal.NotAccepted)
+			return nil
+		}
+		w := rootWish{lane, -1}
+		if m.File != nil {
+			w.file = int64(*m.File)
+		}
+		if !slices.Contains(s.roots, w) {
+			s.roots = append(s.roots, w)
+		}
+	case typeProgress:
+		if t := s.takers[l.end]; t != nil {
+			t.bytes = *m.Bytes
+		}
+	case typeComplete:
+		s.bye(l, refusal.Done)
+		if t := s.takers[l.end]; t != nil {
+			t.complete = true
+			s.actions = append(s.actions, action{kind: doComplete, lane: lane})
+		}
+	case typeBye:
+		l.ended = true
+		s.actions = append(s.actions, action{kind: doOver, lane: lane, code: refusal.Code(m.Code)})
+	}
+	return nil
+}
+
+// redeem gives the link to an end, or says why not.
+func (s *server) redeem(end string) refusal.Code {
+	if s.takers[end] != nil {
+		return ""
+	}
+	if s.limit > 0 && len(s.takers) >= s.limit {
+		return refusal.TransferTaken
+	}
+	s.takers[end] = &taker{}
+	return ""
+}
+
+func (s *server) bye(l *serveLane, code refusal.Code) {
+	l.ended, l.owed, l.count = true, nil, 0
+	s.send(l.id, message{Type: typeBye, Code: string(code)})
+}
+
+func (s *server) want(now time.Time, l *serveLane, ranges []Range) error {
+	if !l.accepted && !l.receiver {
+		s.bye(l, refusal.NotAccepted)
+		return nil
+	}
+	if l.count == 0 {
+		l.spoke = now
+	}
+	for _, r := range ranges {
+		if !l.receiver {
+			if int(r.File) >= len(s.entries) {
+				return malformed("want: file")
+			}
+			if e := s.entries[r.File]; e.Size != nil && r.First+r.Count > blocks(*e.Size) {
+				return malformed("want: block")
+			}
+		}
+		l.count += int(r.Count)
+		l.owed = append(l.owed, r)
+	}
+	if l.count > maxOwed {
+		return refusal.New(refusal.CreditExceeded)
+	}
+	return nil
+}
+
+// next is what to send next on a lane; ok is false if nothing is owed.
+func (s *server) next(lane int) (b block, ok bool) {
+	l := s.lanes[lane]
+	if l == nil || s.paused {
+		return b, false
+	}
+	if l.unwant {
+		// What is being sent has been handed over by now: this comes after the last block.
+		l.unwant = false
+		s.send(lane, message{Type: typeUnwanted})
+	}
+	if len(l.owed) == 0 {
+		return b, false
+	}
+	r := &l.owed[0]
+	b = block{r.File, r.First}
+	r.First++
+	r.Count--
+	l.count--
+	if r.Count == 0 {
+		l.owed = l.owed[1:]
+	}
+	return b, true
+}
+
+// size says how long a stream was.
+func (s *server) size(i uint32, size int64) {
+	s.entries[i].Size = &size
+	for _, l := range s.lanes {
+		l.owed = slices.DeleteFunc(l.owed, func(r Range) bool {
+			void := r.File == i && r.First >= blocks(size)
+			if void {
+				l.count -= int(r.Count)
+			}
+			return void
+		})
+		for k := range l.owed {
+			if r := &l.owed[k]; r.File == i && r.First+r.Count > blocks(size) {
+				l.count -= int(r.First + r.Count - blocks(size))
+				r.Count = blocks(size) - r.First
+			}
+		}
+		if l.accepted {
+			s.send(l.id, message{Type: typeSize, File: &i, Size: &size})
+		}
+	}
+}
+
+// fail tells everybody that a file cannot be had.
+func (s *server) fail(i uint32, code refusal.Code) {
+	for _, l := range s.lanes {
+		l.owed = slices.DeleteFunc(l.owed, func(r Range) bool {
+			if r.File == i {
+				l.count -= int(r.Count)
+			}
+			return r.File == i
+		})
+		if l.accepted {
+			s.send(l.id, message{Type: typeFailed, File: &i, Code: string(code)})
+		}
+	}
+	s.roots = slices.DeleteFunc(s.roots, func(r rootWish) bool { return r.file == int64(i) })
+}
+
+// done reports whether all for whom the link is have everything.
+func (s *server) done() bool {
+	complete := 0
+	for _, t := range s.takers {
+		if t.complete {
+			complete++
+		}
+	}
+	return s.limit > 0 && complete >= s.limit
+}
+
+// tick says wait on lanes where something is owed and nothing was said for a while.
+func (s *server) tick(now time.Time) {
+	for _, l := range s.lanes {
+		owes := l.count > 0 || slices.ContainsFunc(s.roots, func(r rootWish) bool { return r.lane == l.id })
+		if owes && now.Sub(l.spoke) >= waitEach {
+			l.spoke = now
+			s.send(l.id, message{Type: typeWait})
+		}
+	}
+}
+
+// spoke: something was sent on a lane.
+func (s *server) spoke(now time.Time, lane int) {
+	if l := s.lanes[lane]; l != nil {
+		l.spoke = now
+	}
+}
