@@ -308,6 +308,57 @@ func (l *link) closeChannel() {
 	l.server.cfg.Channels.Close(l.server.work, m.Key)
 }
 
+// Commands to the server of native peers (signalserver.Config.ServerCommand).
+const (
+	commandPeerClose    = "playrtc.peer_close"    // {"id":TOKEN}
+	commandChannelClose = "playrtc.channel_close" // {}
+)
+
+// ServerCommand does for a native peer what peer_close and channel_close do for others here: for pages that use our SDK in PlayRTC's way.
+func (s *Server) ServerCommand(ctx context.Context, k channel.Key, peer, name string, data json.RawMessage) error {
+	if name != commandPeerClose && name != commandChannelClose {
+		return refusal.Newf(refusal.InvalidField, "The member to is an empty list, and the server knows no command of this name.").With("field", "to")
+	}
+	p, err := s.cfg.Project(ctx, k.Project)
+	if err != nil {
+		return err
+	}
+	if !p.PlayRTC {
+		return refusal.New(refusal.PlayrtcOff)
+	}
+	snapshot, err := s.cfg.Channels.Inspect(ctx, k)
+	if err != nil {
+		return err
+	}
+	var by *channel.Peer
+	for _, m := range snapshot.Members {
+		if m.Peer.ID == peer {
+			by = m.Peer
+		}
+	}
+	switch {
+	case by == nil:
+		return refusal.New(refusal.NotAdmitted)
+	case p.PlayRTCRoles && by.Role != auth.RoleHost:
+		return refusal.New(refusal.Forbidden).With("role", string(by.Role))
+	case name == commandChannelClose:
+		s.forget(k)
+		return s.cfg.Channels.Close(ctx, k)
+	}
+	var target struct {
+		ID string `json:"id"`
+	}
+	if err := json.Unmarshal(data, &target); err != nil {
+		return refusal.Newf(refusal.InvalidField, "data is an object with the id of a peer.").With("field", "data")
+	}
+	for _, m := range snapshot.Members {
+		if Token(m.Peer.ID) == target.ID {
+			return s.cfg.Channels.Kick(ctx, k, channel.Kick{Peer: m.Peer.ID, Ban: new(time.Duration)})
+		}
+	}
+	return refusal.New(refusal.PeerNotFound)
+}
+
 // find returns a peer that the client knows.
 func (l *link) find(token string) *other {
 	l.mu.Lock()

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -62,7 +61,7 @@ func start(t *testing.T, change ...func(*playrtc.Config)) *server {
 		t.Fatal(err)
 	}
 	cfg := playrtc.Config{
-		Channels: channels, Look: authorizer.Look, Authorize: authorizer.Join,
+		Channels: channels, Look: authorizer.Look, Authorize: authorizer.Join, Project: projects.Directory().Project,
 		TURN: func(project, peer string, lifetime time.Duration) (playrtc.TURN, error) {
 			return playrtc.TURN{Host: "203.0.113.7", Port: 3478, Username: project + ":" + peer, Password: "secret"}, nil
 		},
@@ -75,7 +74,7 @@ func start(t *testing.T, change ...func(*playrtc.Config)) *server {
 	if srv, err = playrtc.New(cfg); err != nil {
 		t.Fatal(err)
 	}
-	native, err := signalserver.New(signalserver.Config{Channels: channels, Authorize: authorizer.Join, JoinsPerSecond: 10_000, JoinBurst: 10_000})
+	native, err := signalserver.New(signalserver.Config{Channels: channels, Authorize: authorizer.Join, ServerCommand: srv.ServerCommand, JoinsPerSecond: 10_000, JoinBurst: 10_000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -659,5 +658,3 @@ func expect[M signal.ServerMessage](n *native, ok func(M) bool) M {
 		}
 	}
 }
-
-var loopback = netip.MustParseAddr("127.0.0.1")

@@ -1,11 +1,11 @@
 // Package playrtc is the edge for PlayRTC clients, versions 2.x: the REST API and the channel socket that their SDKs speak, translated to the operations and events
 // of the channels, so that a PlayRTC page and a native peer meet in one channel without either knowing. docs/playrtc.md is for those who run it.
 //
-//	srv, err := playrtc.New(playrtc.Config{Channels: channels, Look: authorizer.Look, Authorize: authorizer.Join, TURN: turn})
+//	srv, err := playrtc.New(playrtc.Config{Channels: channels, Look: authorizer.Look, …})
 //	mux.Handle(playrtc.Path+"/", srv)
 //	go srv.Run(ctx) // when ctx ends, sockets are closed, and Run returns when all are
 //
-// OnPeer has to be the channel service's Config.OnPeer.
+// OnPeer has to be the channel service's Config.OnPeer, and ServerCommand signalserver's.
 //
 // # Identity
 //
@@ -53,6 +53,8 @@ type Config struct {
 	// Look says for whom a key speaks, and Authorize whether its bearer may join. Required.
 	Look      func(ctx context.Context, c auth.Credentials) (auth.Project, *auth.Definition, error)
 	Authorize func(ctx context.Context, c auth.Credentials) (auth.Grant, error)
+	// Project says what a project allows. Required.
+	Project func(ctx context.Context, id string) (auth.Project, error)
 	// TURN makes credentials for a peer. Required.
 	TURN func(project, peer string, lifetime time.Duration) (TURN, error)
 	// ClientAddress tells where a request comes from. Default: the request's RemoteAddr.
@@ -80,8 +82,8 @@ type Config struct {
 }
 
 func (c Config) withDefaults() (Config, error) {
-	if c.Channels == nil || c.Look == nil || c.Authorize == nil || c.TURN == nil {
-		return c, errors.New("playrtc: Channels, Look, Authorize and TURN are required")
+	if c.Channels == nil || c.Look == nil || c.Authorize == nil || c.Project == nil || c.TURN == nil {
+		return c, errors.New("playrtc: Channels, Look, Authorize, Project and TURN are required")
 	}
 	if c.ClientAddress == nil {
 		c.ClientAddress = func(r *http.Request) netip.Addr {

@@ -139,16 +139,16 @@ func (s *Server) build() error {
 	if err := projects.SaveRelayURIs(ctx, ice.uris()); err != nil {
 		return err
 	}
-	signals, err := signalserver.New(signalserver.Config{
-		Channels: channels, Authorize: authorizer.Join, ICE: ice.servers, ClientAddress: address,
-		DrainTimeout: c.DrainTimeout / 2, Logger: s.log,
+	playrtcs, err = playrtc.New(playrtc.Config{
+		Channels: channels, Look: authorizer.Look, Authorize: authorizer.Join, Project: projects.Directory().Project, TURN: ice.playrtc, ClientAddress: address,
+		BaseURL: s.baseURL(publicURL), DrainTimeout: c.DrainTimeout / 2, Logger: s.log,
 	})
 	if err != nil {
 		return err
 	}
-	playrtcs, err = playrtc.New(playrtc.Config{
-		Channels: channels, Look: authorizer.Look, Authorize: authorizer.Join, TURN: ice.playrtc, ClientAddress: address,
-		BaseURL: s.baseURL(publicURL), DrainTimeout: c.DrainTimeout / 2, Logger: s.log,
+	signals, err := signalserver.New(signalserver.Config{
+		Channels: channels, Authorize: authorizer.Join, ICE: ice.servers, ServerCommand: playrtcs.ServerCommand, ClientAddress: address,
+		DrainTimeout: c.DrainTimeout / 2, Logger: s.log,
 	})
 	if err != nil {
 		return err

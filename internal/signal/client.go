@@ -285,13 +285,13 @@ func (d *decoder) list(field string) []string {
 		return nil
 	}
 	var list []string
-	if err := json.Unmarshal(v, &list); err != nil || len(list) == 0 || len(list) > MaxCapacity {
+	if err := json.Unmarshal(v, &list); err != nil || list == nil || len(list) > MaxCapacity {
 		d.fail(field, "The member "+field+" is not a list of peer ids.")
 		return nil
 	}
 	slices.Sort(list)
 	list = slices.Compact(list)
-	if list[0] == "" || slices.ContainsFunc(list, func(s string) bool { return len(s) > MaxIdentifier }) {
+	if len(list) > 0 && list[0] == "" || slices.ContainsFunc(list, func(s string) bool { return len(s) > MaxIdentifier }) {
 		d.fail(field, "The member "+field+" holds something that is not a peer id.")
 		return nil
 	}

@@ -79,9 +79,9 @@ type Signal struct {
 	Data json.RawMessage `json:"data"`
 }
 
-// Command is an application's message. A nil To means all others.
+// Command is an application's message. A nil To means all others, an empty one the server itself.
 type Command struct {
-	To   []string        `json:"to,omitempty"`
+	To   []string        `json:"to,omitzero"`
 	Name string          `json:"name"`
 	Data json.RawMessage `json:"data,omitempty"`
 }

@@ -108,6 +108,11 @@ func (l *link) receive(ctx context.Context, data []byte) *refusal.Refusal {
 	if wait > 0 && e.Seq > 0 {
 		return over(m.Do(ctx, e.Seq, false, channel.Refused{Refusal: refusal.New(refusal.RateLimited).After(wait)}))
 	}
+	if c, ok := e.Message.(*signal.Command); ok && c.To != nil && len(c.To) == 0 {
+		if err := cfg.ServerCommand(ctx, m.Key, m.Peer, c.Name, c.Data); err != nil {
+			return over(m.Do(ctx, e.Seq, false, channel.Refused{Refusal: refusal.From(err)}))
+		}
+	}
 	if op, ok := operation(e.Message); ok {
 		return over(m.Do(ctx, e.Seq, e.Reply, op))
 	}

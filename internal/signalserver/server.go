@@ -14,6 +14,7 @@ package signalserver
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -41,6 +42,9 @@ type Config struct {
 	// ICE makes ICE servers with credentials for a peer. It is called at every join, admission and resume and again at 3/4 of the lifetime that it gave, many at a
 	// time, and must not block for long. nil: clients get an empty list.
 	ICE func(project, peer string) (signal.ICE, error)
+	// ServerCommand takes commands that a client sends to the server itself: with an empty list of receivers. It is called on the link's goroutine, and may be called twice
+	// for the same command when a link is lost meanwhile. Its errors should be *refusal.Refusal; for a name that it does not know, invalid_field. nil: it knows none.
+	ServerCommand func(ctx context.Context, k channel.Key, peer, name string, data json.RawMessage) error
 	// ClientAddress tells where a request comes from: a proxy's word counts only if the proxy is trusted, which is for the
 	// caller to know. Default: the request's RemoteAddr.
 	ClientAddress func(r *http.Request) netip.Addr
@@ -66,6 +70,11 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.ICE == nil {
 		c.ICE = func(string, string) (signal.ICE, error) { return signal.ICE{}, nil }
+	}
+	if c.ServerCommand == nil {
+		c.ServerCommand = func(context.Context, channel.Key, string, string, json.RawMessage) error {
+			return refusal.Newf(refusal.InvalidField, "The member to is an empty list.").With("field", "to")
+		}
 	}
 	if c.ClientAddress == nil {
 		c.ClientAddress = remoteAddress
