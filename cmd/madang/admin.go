@@ -306,7 +306,7 @@ type refused struct {
 }
 
 func (r refused) Error() string {
-	return fmt.Sprintf("%s (%s)", strings.TrimSuffix(clean(cmp.Or(r.Detail, r.Title)), "."), r.Code)
+	return clean(fmt.Sprintf("%s (%s)", strings.TrimSuffix(cmp.Or(r.Detail, r.Title), "."), r.Code))
 }
 
 // Hint says what helps on the command line.

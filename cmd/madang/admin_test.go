@@ -21,6 +21,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(429, []byte(`{"code":"rate_limited","title":"Slowly.","retryAfterMs":9223372036854775807}`))
 	f.Add(422, []byte(`{"code":"invalid_field","detail":"`+"\\u001b[2J"+`","facts":{"field":7},"errors":[{}]}`))
 	f.Add(500, []byte("{\"code\":\"\x1b]0;x\x07\"}"))
+	f.Add(400, []byte("{\"code\":\"a\x7fb\"}")) // found by this target: the code went to the terminal as it came
 	f.Add(502, []byte(`<html>`))
 	f.Add(200, []byte(`{"id":1}`))
 	f.Add(200, []byte(`{"id":"home","settings":{"joinsPerDay":1e400}}`))

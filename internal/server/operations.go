@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,12 +24,15 @@ func (s *Server) registerOperations(routes *http.ServeMux, registry *prometheus.
 		w.WriteHeader(status)
 		w.Write([]byte(text + "\n"))
 	}
+	probe := &probe{ask: func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		return s.database.Probe(ctx)
+	}}
 	// healthz: the process answers. readyz: it takes new work.
 	routes.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok") })
-	routes.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
-		defer cancel()
-		switch err := s.database.Probe(ctx); {
+	routes.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		switch err := probe.look(); {
 		case s.draining.Load():
 			answer(w, http.StatusServiceUnavailable, "draining")
 		case err != nil:
@@ -41,13 +45,42 @@ func (s *Server) registerOperations(routes *http.ServeMux, registry *prometheus.
 	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	address := clientAddress(trusted)
 	routes.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
-		// Numbers of projects are nobody else's business. A proxy on this machine that is not trusted hides who asks.
-		if !address(r).IsLoopback() || (len(trusted) == 0 && r.Header.Get("X-Forwarded-For") != "") {
+		// Numbers of projects are nobody else's business.
+		if !address(r).IsLoopback() || len(trusted) == 0 && proxied(r.Header) {
 			answer(w, http.StatusForbidden, "Metrics are for this machine alone: scrape them over loopback.")
 			return
 		}
 		metrics.ServeHTTP(w, r)
 	})
+}
+
+// proxied reports whether a proxy says that it stands in between: one on this machine that is not trusted hides who asks.
+func proxied(h http.Header) bool {
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Via"} {
+		if len(h.Values(name)) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// A probe keeps an answer for a second: to ask is to write to the disk, and everybody may.
+type probe struct {
+	ask func() error
+
+	mu  sync.Mutex
+	at  time.Time
+	err error
+}
+
+func (p *probe) look() error {
+	p.mu.Lock() // those who come meanwhile wait for this answer
+	defer p.mu.Unlock()
+	if p.at.IsZero() || time.Since(p.at) >= time.Second {
+		p.err = p.ask()
+		p.at = time.Now()
+	}
+	return p.err
 }
 
 func registerProcess(registry *prometheus.Registry) {

@@ -204,6 +204,7 @@ var playrtcVersion = regexp.MustCompile(`^/sdk/js/[0-9]+(?:\.[0-9]+){0,3}/(playr
 
 func (h *Handler) serveNode(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Access-Control-Allow-Origin", "*")
 	w.Header().Set("Cache-Control", "no-cache")
 	w.Write(h.node)

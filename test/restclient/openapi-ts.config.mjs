@@ -1,0 +1,5 @@
+export default {
+	input: "openapi.json",
+	output: { path: "generated", module: { extension: ".js" } },
+	logs: { file: false },
+};
