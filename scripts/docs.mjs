@@ -14,6 +14,7 @@ const titles = {
 	transfer: "Transfer protocol",
 	api: "REST API",
 	operations: "Operations",
+	playrtc: "PlayRTC applications",
 };
 const sources = readdirSync(join(root, "docs")).filter((name) => name.endsWith(".md"));
 const pages = sources.map((name) => basename(name, ".md"));
