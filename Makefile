@@ -7,7 +7,7 @@ export CGO_ENABLED ?= 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Each fuzz target runs this long in make test.
-FUZZTIME ?= 10s
+FUZZTIME ?= 8s
 
 .PHONY: run build web check check-static test fuzz bench setup clean
 
