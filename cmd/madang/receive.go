@@ -76,7 +76,7 @@ func (c *receiveCmd) Run(ctx context.Context, s streams) error {
 	if len(result.Names) == 1 && config.Stream == nil {
 		where = filepath.Join(c.Dir, filepath.FromSlash(result.Names[0]))
 	}
-	show.done(map[string]any{"event": "done", "files": result.Files, "bytes": result.Bytes, "resent": result.Resent},
+	show.done(map[string]any{"event": "done", "files": result.Files, "bytes": result.Bytes, "arrived": result.Arrived, "resent": result.Resent},
 		fmt.Sprintf("Received %d files, %s, verified: %s", result.Files, bytesText(result.Bytes), where))
 	return nil
 }

@@ -48,11 +48,12 @@ type sendCmd struct {
 	To        string   `help:"Also tell the members of this channel about the link. The server then sees it." placeholder:"CHANNEL"`
 	New       bool     `help:"Make a new link, even if these paths were being sent before."`
 	NoCode    bool     `name:"no-code" help:"Make no spoken code."`
+	Limit     float64  `help:"Send no faster than this many megabits a second." placeholder:"MBIT"`
 	QR        bool     `name:"qr" help:"Show the link as a QR code."`
 }
 
 func (c *sendCmd) Run(ctx context.Context, s streams) error {
-	config := transfer.SendConfig{Server: c.server(s), Paths: c.Paths, Receivers: c.Receivers, NoCode: c.NoCode, Own: c.Name}
+	config := transfer.SendConfig{Server: c.server(s), Paths: c.Paths, Receivers: c.Receivers, NoCode: c.NoCode, Own: c.Name, LimitBps: c.Limit * 1e6}
 	if len(c.Paths) == 1 && c.Paths[0] == "-" {
 		config.Paths, config.Stream, config.Name = nil, os.Stdin, c.As
 	}
@@ -92,7 +93,7 @@ func (c *sendCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	show.done(map[string]any{"event": "done"}, "Everything has arrived.")
+	show.done(map[string]any{"event": "done", "sent": show.last.Sent}, "Everything has arrived.")
 	return nil
 }
 
@@ -251,7 +252,7 @@ func (t *transferScreen) progress(p transfer.Progress) {
 	}
 	t.last, t.at = p, now
 	if t.json {
-		if now.Sub(t.said) >= time.Second && p.Lanes > 0 {
+		if now.Sub(t.said) >= 250*time.Millisecond && p.Lanes > 0 {
 			t.said = now
 			t.line(struct {
 				Event string `json:"event"`

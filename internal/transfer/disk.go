@@ -164,7 +164,12 @@ func openDisk(dir, id, freshEnd string) (*disk, error) {
 		return nil, err
 	}
 	if end == "" {
+		// At once: a link for one receiver knows us by it after a crash.
 		d.pending = appendRecord(nil, recordEnd, []byte(d.end))
+		if err := d.flush(); err != nil {
+			d.close()
+			return nil, err
+		}
 	} else {
 		d.end, d.resumed = end, true
 	}

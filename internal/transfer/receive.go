@@ -38,11 +38,12 @@ type ReceiveConfig struct {
 
 // Result is what has arrived.
 type Result struct {
-	Files  int      `json:"files"`
-	Bytes  int64    `json:"bytes"`
-	Resent int64    `json:"resent"` // bytes that came although they were there
-	Names  []string `json:"-"`      // below Dir, in the order of the manifest
-	Failed []Event  `json:"failed,omitempty"`
+	Files   int
+	Bytes   int64
+	Arrived int64    // bytes of blocks that came in this life
+	Resent  int64    // of those, had already
+	Names   []string // below Dir, in the order of the manifest
+	Failed  []Event
 }
 
 // A receiver runs Receive.
@@ -199,7 +200,7 @@ func (r *receiver) result() Result {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f := r.fetcher
-	res := Result{Bytes: f.bytes, Resent: f.resent, Failed: r.failed}
+	res := Result{Bytes: f.bytes, Arrived: f.arrived, Resent: f.resent, Failed: r.failed}
 	for i, file := range f.files {
 		if file.state == fileDone {
 			res.Files++

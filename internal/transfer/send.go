@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/madang-rtc/madang/internal/refusal"
 	"github.com/madang-rtc/madang/internal/signal"
 	"github.com/madang-rtc/madang/internal/signalclient"
@@ -32,6 +34,7 @@ type SendConfig struct {
 	Own       string    // what the receiver's user sees of us
 	Receivers int       // for how many the link is; 0: any number, until ctx ends
 	NoCode    bool
+	LimitBps  float64 // bits a second over all lanes; 0: none
 
 	// OnReady is called once, when a receiver can come. OnProgress is called several times a second, OnEvent when something is worth saying.
 	OnReady    func(link string, code string)
@@ -65,6 +68,7 @@ type sender struct {
 	ctx     context.Context
 	source  *source
 	meeting *meeting
+	limit   *rate.Limiter // bytes
 	wg      sync.WaitGroup
 	running sync.WaitGroup // ports
 	rooting chan struct{}  // capacity 1: there are roots to make
@@ -100,7 +104,11 @@ func Send(ctx context.Context, cfg SendConfig) error {
 			return err
 		}
 	}
-	s := &sender{cfg: cfg, server: newServer(cfg.Receivers), source: &source{}, ports: map[int]*port{}, failed: map[uint32]refusal.Code{}, rooting: make(chan struct{}, 1), ended: make(chan error, 1)}
+	s := &sender{cfg: cfg, server: newServer(cfg.Receivers), source: &source{}, ports: map[int]*port{}, failed: map[uint32]refusal.Code{}, rooting: make(chan struct{}, 1), ended: make(chan error, 1),
+		limit: rate.NewLimiter(rate.Inf, BlockSize)}
+	if cfg.LimitBps > 0 {
+		s.limit.SetLimit(rate.Limit(cfg.LimitBps / 8))
+	}
 	if cfg.Stream != nil {
 		var err error
 		if s.source, err = newStream(cfg.Name); err != nil {
@@ -348,6 +356,9 @@ func (s *sender) next(p *port, buf []byte) (*outBlock, error) {
 		}
 		if data == nil {
 			continue
+		}
+		if err := s.limit.WaitN(s.ctx, len(data)); err != nil {
+			return nil, err
 		}
 		s.mu.Lock()
 		s.sent += int64(len(data))
