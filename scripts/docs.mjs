@@ -14,6 +14,7 @@ const titles = {
 	transfer: "Transfer protocol",
 	api: "REST API",
 	operations: "Operations",
+	benchmarks: "Benchmarks",
 	playrtc: "PlayRTC applications",
 };
 const sources = readdirSync(join(root, "docs")).filter((name) => name.endsWith(".md"));

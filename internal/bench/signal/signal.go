@@ -86,6 +86,8 @@ type Memory struct {
 	FirstMiB   float64 `json:"first_third_mib"`
 	LastMiB    float64 `json:"last_third_mib"`
 	MaxMiB     float64 `json:"max_mib"`
+	// Samples are all of them, in order.
+	Samples []float64 `json:"samples_mib"`
 }
 
 // What one client may do, with room for heartbeats (docs/protocol.md §7).
@@ -173,7 +175,8 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 		res.Rounds = append(res.Rounds, round)
 	}
 	res.Median = median(res.Rounds)
-	res.Memory.thirds(memory)
+	res.Memory.Samples = memory
+	res.Memory.thirds()
 	for _, p := range l.peers {
 		res.Reconnects += p.Links() - 1
 	}
@@ -367,7 +370,8 @@ func median(rounds []Round) Round {
 }
 
 // thirds takes the mean of the first and of the last third of the samples: equal ones mean that memory is flat.
-func (m *Memory) thirds(samples []float64) {
+func (m *Memory) thirds() {
+	samples := m.Samples
 	third := len(samples) / 3
 	if third == 0 {
 		return
