@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/pion/turn/v5"
 
 	"github.com/madang-rtc/madang/internal/auth"
 	"github.com/madang-rtc/madang/internal/lab"
@@ -294,6 +295,10 @@ func TestFullChannelAndKickedPeer(t *testing.T) {
 	if m.kind() != "joined" {
 		t.Fatalf("got %v", m)
 	}
+	credentials := turnCredentials(t, m)
+	if err := allocate(t, node, credentials); err != nil {
+		t.Fatal(err)
+	}
 	if _, m := enter(t, node, page, message{"key": shop.browser}); m.code() != "channel_full" || m["retry"] != "later" {
 		t.Errorf("a third peer: got %v, want channel_full", m)
 	}
@@ -302,6 +307,9 @@ func TestFullChannelAndKickedPeer(t *testing.T) {
 	bye := guest.await(ctx, "bye")
 	if detail, _ := bye["detail"].(map[string]any); bye.code() != "kicked" || detail["reason"] != "noise" {
 		t.Errorf("got %v, want kicked", bye)
+	}
+	if err := allocate(t, node, credentials); err == nil || !strings.Contains(err.Error(), "401") {
+		t.Errorf("a relay for who was kicked: got %v, want 401", err)
 	}
 	for name, join := range map[string]message{
 		"the same page, reloaded":           {"token": user, "instance": instance},
@@ -339,4 +347,49 @@ func TestFullChannelAndKickedPeer(t *testing.T) {
 			t.Errorf("%s: got %v, want kicked", name, m)
 		}
 	}
+}
+
+// turnCredentials are those of a joined message.
+func turnCredentials(t *testing.T, joined message) (c struct{ Username, Credential string }) {
+	t.Helper()
+	var ice struct {
+		Servers []struct{ Username, Credential string }
+	}
+	raw, err := json.Marshal(joined["ice"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(raw, &ice); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range ice.Servers {
+		if s.Username != "" {
+			return s
+		}
+	}
+	t.Fatalf("no TURN credentials in %s", raw)
+	return c
+}
+
+// allocate makes a TURN allocation on the node, and gives it back.
+func allocate(t *testing.T, node *lab.Node, c struct{ Username, Credential string }) error {
+	t.Helper()
+	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	client, err := turn.NewClient(&turn.ClientConfig{Conn: conn, TURNServerAddr: node.UDP, Username: c.Username, Password: c.Credential})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if err := client.Listen(); err != nil {
+		return err
+	}
+	relayed, err := client.Allocate()
+	if err != nil {
+		return err
+	}
+	return relayed.Close()
 }

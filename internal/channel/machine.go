@@ -118,6 +118,8 @@ type action struct {
 
 	present string // a resume of this peer id belongs in this channel
 	gone    string // not any more
+
+	kicked string // this peer was removed by a host or an operator
 }
 
 func newMachine(key Key, l limits, s Settings, now time.Time) *machine {
@@ -630,6 +632,7 @@ func (m *machine) kick(now time.Time, k Kick) error {
 		m.bans = append(m.bans, b)
 	}
 	m.counters.kicked++
+	m.act(action{kicked: p.ID})
 	m.remove(now, p, string(refusal.Kicked), bye)
 	return nil
 }

@@ -158,6 +158,10 @@ func (o *owner) execute() {
 			if f := o.service.cfg.OnPeer; f != nil {
 				f(o.key, a.present)
 			}
+		case a.kicked != "":
+			if f := o.service.cfg.OnKick; f != nil {
+				f(o.key, a.kicked)
+			}
 		case a.gone != "":
 			o.service.mu.Lock()
 			if o.service.peers[a.gone] == o.key {

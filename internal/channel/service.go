@@ -30,6 +30,8 @@ type Config struct {
 	// OnPeer is told of each peer that is about to be in a channel, as a member or waiting, before any other peer is. It is called with the
 	// channel locked: it must not block, nor call back into this package. Default: nobody is told.
 	OnPeer func(k Key, peer string)
+	// OnKick is told of each peer that a host or an operator removes, under the same rules.
+	OnKick func(k Key, peer string)
 	Logger *slog.Logger // default: none
 }
 

@@ -83,9 +83,12 @@ func (s *Server) build() error {
 	if err != nil {
 		return err
 	}
-	var playrtcs *playrtc.Server // made below, and channels are used afterwards only
+	// Made below; channels are used afterwards only.
+	var playrtcs *playrtc.Server
+	var relays *relay.Server
 	channels, err := channel.New(channel.Config{ResumeWindow: c.ResumeWindow, Logger: s.log,
-		OnPeer: func(k channel.Key, peer string) { playrtcs.OnPeer(k, peer) }})
+		OnPeer: func(k channel.Key, peer string) { playrtcs.OnPeer(k, peer) },
+		OnKick: func(k channel.Key, peer string) { relays.Revoke(k.Project, peer) }})
 	if err != nil {
 		return err
 	}
@@ -118,7 +121,7 @@ func (s *Server) build() error {
 	}
 
 	permits := newPermits(projects, s.log)
-	relays, err := relay.New(relay.Config{
+	relays, err = relay.New(relay.Config{
 		Secret: projects.NodeSecret(), UDP: sockets, TCP: []net.Listener{mux.TURN()},
 		ExternalIPv4: external.v4, ExternalIPv6: external.v6,
 		MinPort: c.RelayPorts.Min, MaxPort: c.RelayPorts.Max, AllowNetworks: c.RelayAllow,
