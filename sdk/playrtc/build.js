@@ -12,6 +12,9 @@ const outputs = [
 	{ entry: "index.ts", file: "playrtc.js", minify: true, module: true },
 ];
 
+// A page gets window.PlayRTC, a CommonJS module its exports.
+const exported = "if (typeof module === 'object' && module.exports) module.exports = PlayRTC;";
+
 for (const { entry, file, minify, sourcemap = true, module = false } of outputs) {
 	await build({
 		configFile: false,
@@ -25,8 +28,14 @@ for (const { entry, file, minify, sourcemap = true, module = false } of outputs)
 			emptyOutDir: false,
 			sourcemap,
 			minify,
-			lib: { entry: path(entry), formats: [module ? "es" : "iife"], name: "_", fileName: () => file },
-			rolldownOptions: { output: { minify, codeSplitting: false } },
+			lib: { entry: path(entry), formats: [module ? "es" : "iife"], name: "PlayRTC", fileName: () => file },
+			rolldownOptions: {
+				output: {
+					minify,
+					codeSplitting: false,
+					...(entry === "script.ts" ? { exports: "default", footer: exported } : {}),
+				},
+			},
 		},
 	});
 }
