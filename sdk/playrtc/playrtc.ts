@@ -280,7 +280,7 @@ export class PlayRTC extends Events {
 			(...args: never[]) => {
 				if (this.#stay?.channeling === channeling) listener(...args);
 			};
-		const on = (name: string, listener: (...args: never[]) => void) => channeling.on(name, current(listener));
+		const on = (name: string, listener: (...args: never[]) => unknown) => channeling.on(name, current(listener));
 		const ring = Boolean(this.#config.ring);
 		on("joined", (natives: NativePeer[]) => {
 			for (const native of natives) {
@@ -293,6 +293,8 @@ export class PlayRTC extends Events {
 		on("peer", (native: NativePeer) => {
 			this.#know(native);
 			if (!ring || !playrtcOf(native.info)) this.#adopt(native);
+			// A newcomer without ring offers at once.
+			else native.once("connection", () => current(() => native.connection !== "closed" && this.#adopt(native))());
 		});
 		on("left", (native: NativePeer) => this.#left(native));
 		on("ready", (native: NativePeer) => {
