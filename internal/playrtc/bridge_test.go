@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/pion/webrtc/v4"
 
@@ -355,6 +356,52 @@ func TestEndsCrossTheBridge(t *testing.T) {
 			t.Errorf("%s of one who is no host: %v", name, err)
 		}
 	}
+}
+
+func TestOldNewcomersWaitForANativeHost(t *testing.T) {
+	s := start(t, func(c *playrtc.Config) { c.HandshakeTimeout = 2 * time.Second })
+	channel := s.prepare(t, web, "", "x").channel
+	host := s.native(t, channel)
+	yes, no, two := true, false, 2
+	if err := host.Call(t.Context(), &signal.Configure{WaitingRoom: &yes}); err != nil {
+		t.Fatal(err)
+	}
+	guest := s.prepare(t, web, channel, "guest").dial()
+	guest.connect(nil)
+	guest.connect(nil) // it waits already
+	guest.command("too early")
+	ring := expect[*signal.Ring](host, nil)
+	if ring.Reason != "waiting_room" || playrtc.Token(ring.Peer.ID) != guest.token {
+		t.Errorf("ring: %+v", ring)
+	}
+	host.send(&signal.Accept{Peer: ring.Peer.ID})
+	if got := others(guest.expect("connect", nil)); len(got) != 1 || got[0] != host.token() {
+		t.Errorf("others: %v", got)
+	}
+	turned := s.prepare(t, android, channel, "turned away").dial()
+	turned.connect(nil)
+	host.send(&signal.Reject{Peer: expect[*signal.Ring](host, nil).Peer.ID})
+	refused(t, turned, "40301")
+
+	if err := host.Call(t.Context(), &signal.Configure{WaitingRoom: &no, Capacity: &two}); err != nil {
+		t.Fatal(err)
+	}
+	third := s.prepare(t, web, channel, "one too many").dial()
+	third.connect(nil)
+	refused(t, third, "40901")
+	if err := host.Call(t.Context(), &signal.Configure{Locked: &yes}); err != nil {
+		t.Fatal(err)
+	}
+	late := s.prepare(t, web, channel, "late").dial()
+	late.connect(nil)
+	refused(t, late, "40301")
+	guest.command("here", host.token())
+	expect[*signal.FromCommand](host, nil)
+
+	// Who never connects is not kept, whatever it says.
+	mute := s.prepare(t, web, channel, "mute").dial()
+	mute.say("health", "req", nil, nil)
+	refused(t, mute, "40801")
 }
 
 func TestANativeJoinUsesUpTheToken(t *testing.T) {

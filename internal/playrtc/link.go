@@ -100,7 +100,9 @@ func (l *link) read() {
 	var err error
 	for {
 		err = l.socket.Read(func(frame []byte) {
-			l.heard.Store(int64(s.now()))
+			if l.member.Load() != nil { // else the time for connect runs, whatever else comes
+				l.heard.Store(int64(s.now()))
+			}
 			if wait, _ := l.budget.Take(s.now(), s.cfg.MessagesPerSecond, float64(s.cfg.MessageBurst), 1); wait > 0 {
 				// This wire has no word for it, and loses nothing: the client is read more slowly.
 				select {
@@ -251,6 +253,7 @@ func (l *link) join(t *ticket, m message) error {
 		return err
 	}
 	l.member.Store(member)
+	l.heard.Store(int64(s.now()))
 	s.opened(l)
 	return nil
 }
