@@ -5,6 +5,7 @@ package test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -35,33 +36,45 @@ import (
 
 // An end is one madang send or madang receive, started as a user would.
 type end struct {
-	t     testing.TB
-	cmd   *exec.Cmd
-	lines chan map[string]any // closed at the end of its output
-	log   *lab.Tail
-	exit  chan struct{} // closed when it has ended; err says how
-	err   error
-	ready map[string]any
+	t       testing.TB
+	process *lab.Process
+	args    []string
+	lines   chan map[string]any // closed at the end of its output
+	log     *lab.Tail
+	ready   map[string]any
 }
 
 // startEnd starts a command with --json. home keeps what it remembers between runs.
 func startEnd(t testing.TB, home string, args ...string) *end {
 	t.Helper()
+	return startEndOn(t, nil, nil, home, args...)
+}
+
+// startEndOn does so in a namespace, with more environment.
+func startEndOn(t testing.TB, ns *lab.Namespace, env []string, home string, args ...string) *end {
+	t.Helper()
 	path, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &end{t: t, cmd: exec.Command(path, append(args, "--json")...), lines: make(chan map[string]any, 4096), log: &lab.Tail{}, exit: make(chan struct{})}
-	e.cmd.Env = append(os.Environ(), "HOME="+home, "XDG_STATE_HOME="+home)
-	e.cmd.Stderr = e.log
-	out, err := e.cmd.StdoutPipe()
+	e := &end{t: t, args: args, lines: make(chan map[string]any, 4096), log: &lab.Tail{}}
+	cmd := exec.Command(path, append(args, "--json")...)
+	cmd.Env = append(append(os.Environ(), "HOME="+home, "XDG_STATE_HOME="+home), env...)
+	cmd.Stderr = e.log
+	// A pipe of our own: exec's is closed by Wait, which would cut the last lines off.
+	out, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.cmd.Start(); err != nil {
+	cmd.Stdout = w
+	e.process, err = ns.Start(cmd)
+	w.Close()
+	if err != nil {
+		out.Close()
 		t.Fatal(err)
 	}
 	go func() {
+		defer out.Close()
 		in := bufio.NewScanner(out)
 		for in.Scan() {
 			var v map[string]any
@@ -72,13 +85,14 @@ func startEnd(t testing.TB, home string, args ...string) *end {
 				}
 			}
 		}
-		e.err = e.cmd.Wait()
-		close(e.exit)
 		close(e.lines)
 	}()
 	t.Cleanup(e.kill)
 	return e
 }
+
+// kill ends it without warning, and waits until it is gone.
+func (e *end) kill() { e.process.Kill() }
 
 // send starts a sender and waits for its link.
 func send(t testing.TB, home, server string, args ...string) *end {
@@ -89,12 +103,6 @@ func send(t testing.TB, home, server string, args ...string) *end {
 }
 
 func (e *end) link() string { return e.ready["link"].(string) }
-
-// kill ends it without warning, and waits until it is gone.
-func (e *end) kill() {
-	e.cmd.Process.Signal(syscall.SIGKILL)
-	<-e.exit
-}
 
 // until reads on to an event.
 func (e *end) until(event string) map[string]any {
@@ -109,13 +117,13 @@ func (e *end) where(what string, found func(map[string]any) bool) map[string]any
 		select {
 		case v, ok := <-e.lines:
 			if !ok {
-				e.t.Fatalf("%v ended without %s\n%s", e.cmd.Args, what, e.log)
+				e.t.Fatalf("%v ended without %s\n%s", e.args, what, e.log)
 			}
 			if found(v) {
 				return v
 			}
 		case <-deadline:
-			e.t.Fatalf("%v: no %s\n%s", e.cmd.Args, what, e.log)
+			e.t.Fatalf("%v: no %s\n%s", e.args, what, e.log)
 		}
 	}
 }
@@ -141,12 +149,12 @@ func (e *end) wait() (last map[string]any, code int) {
 				continue
 			}
 			var status *exec.ExitError
-			if errors.As(e.err, &status) {
+			if errors.As(e.process.Err(), &status) {
 				return last, status.ExitCode()
 			}
 			return last, 0
 		case <-deadline:
-			e.t.Fatalf("%v does not end; last %v\n%s", e.cmd.Args, last, e.log)
+			e.t.Fatalf("%v does not end; last %v\n%s", e.args, last, e.log)
 		}
 	}
 }
@@ -155,7 +163,7 @@ func (e *end) succeeds() map[string]any {
 	e.t.Helper()
 	last, code := e.wait()
 	if code != 0 || last["event"] != "done" {
-		e.t.Fatalf("%v: exit code %d, last line %v\n%s", e.cmd.Args, code, last, e.log)
+		e.t.Fatalf("%v: exit code %d, last line %v\n%s", e.args, code, last, e.log)
 	}
 	return last
 }
@@ -164,7 +172,7 @@ func (e *end) succeeds() map[string]any {
 func (e *end) fails(code refusal.Code) {
 	e.t.Helper()
 	if _, exit := e.wait(); exit != 1 || !strings.Contains(e.log.String(), "error: "+string(code)) {
-		e.t.Errorf("%v: exit code %d, want 1 with %s\n%s", e.cmd.Args, exit, code, e.log)
+		e.t.Errorf("%v: exit code %d, want 1 with %s\n%s", e.args, exit, code, e.log)
 	}
 }
 
@@ -248,15 +256,16 @@ func TestFoldersWithOddNamesArriveByCode(t *testing.T) {
 	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "src", "link")); err != nil {
 		t.Fatal(err)
 	}
-	for _, mode := range []string{"native", "webrtc"} {
+	for _, mode := range []string{"auto", "quic", "webrtc"} {
 		t.Run(mode, func(t *testing.T) {
-			args := []string{filepath.Join(dir, "src")}
-			if mode == "webrtc" {
-				args = append(args, "--webrtc-only")
-			}
-			s := send(t, t.TempDir(), node.HTTP, args...)
+			s := send(t, t.TempDir(), node.HTTP, filepath.Join(dir, "src"), "--lanes", mode)
 			out := t.TempDir()
-			startEnd(t, t.TempDir(), "receive", "--server", node.HTTP, s.ready["code"].(string), out).succeeds()
+			r := startEnd(t, t.TempDir(), "receive", "--server", node.HTTP, s.ready["code"].(string), out, "--lanes", mode)
+			kind := map[string]string{"auto": "tcp"}[mode]
+			if path := r.until("connected")["path"].(string); !strings.HasPrefix(path, cmp.Or(kind, mode)) {
+				t.Errorf("got a lane over %s", path)
+			}
+			r.succeeds()
 			s.succeeds()
 			got := tree(t, filepath.Join(out, "src"))
 			want := regexp.MustCompile(`(?m)^"link".*\n`).ReplaceAllString(tree(t, filepath.Join(dir, "src")), "")
@@ -575,8 +584,8 @@ func TestALyingServerIsDetected(t *testing.T) {
 			return strings.ReplaceAll(s, `a=setup:`, `a=fingerprint:sha-256 `+strings.Repeat("5A:", 31)+`5A\r\na=setup:`)
 		}},
 		"no MAC":      {"webrtc", func(s string) string { return strings.ReplaceAll(s, `"mac":`, `"cam":`) }},
-		"native":      {"native", func(s string) string { return swapNative.ReplaceAllString(s, `\"fingerprint\":\"Zz`) }},
-		"TCP address": {"native", func(s string) string { return strings.ReplaceAll(s, `127.0.0.1`, `127.0.0.2`) }},
+		"native":      {"auto", func(s string) string { return swapNative.ReplaceAllString(s, `\"fingerprint\":\"Zz`) }},
+		"TCP address": {"auto", func(s string) string { return strings.ReplaceAll(s, `127.0.0.1`, `127.0.0.2`) }},
 	}
 	for name, test := range lies {
 		t.Run(name, func(t *testing.T) {
@@ -584,14 +593,58 @@ func TestALyingServerIsDetected(t *testing.T) {
 			liar := lyingServer(t, node.HTTP, test.lie)
 			dir := t.TempDir()
 			randomFile(t, filepath.Join(dir, "secret plans"), 1<<20, 1)
-			s := send(t, t.TempDir(), liar.URL, filepath.Join(dir, "secret plans"), "--no-code", fmt.Sprintf("--webrtc-only=%t", test.kind == "webrtc"))
+			s := send(t, t.TempDir(), liar.URL, filepath.Join(dir, "secret plans"), "--no-code", "--lanes", test.kind)
 			out := t.TempDir()
-			r := startEnd(t, t.TempDir(), "receive", s.link(), out, fmt.Sprintf("--webrtc-only=%t", test.kind == "webrtc"))
+			r := startEnd(t, t.TempDir(), "receive", s.link(), out, "--lanes", test.kind)
 			r.fails(refusal.NotAuthentic)
 			if left, _ := os.ReadDir(out); len(left) > 1 { // the journal, which holds our name alone
 				t.Errorf("written: %v", left)
 			}
 			s.kill()
+		})
+	}
+}
+
+// TestTransfersThroughNATs: a direct path where one exists, and the node's relay over whatever leaves the building where none does.
+func TestTransfersThroughNATs(t *testing.T) {
+	n := newNetwork(t)
+	hosts := map[string]*lab.Host{}
+	host := func(k lab.Kind, side string) *lab.Host {
+		name := k.String() + "-" + side
+		if hosts[name] == nil {
+			hosts[name] = n.Host(name, lab.HostConfig{Kind: k})
+		}
+		return hosts[name]
+	}
+	tests := []struct {
+		from, to lab.Kind
+		path     string
+	}{
+		{lab.Open, lab.PortRestricted, "^tcp "},                               // one can be reached over TCP
+		{lab.PortRestricted, lab.PortRestricted, "^quic (prflx|srflx|host)-"}, // neither
+		{lab.Symmetric, lab.PortRestricted, "relay"},                          // no direct path
+		{lab.UDPBlocked, lab.PortRestricted, "relay"},                         // TURN over TCP
+		{lab.TCP443Only, lab.Symmetric, "relay"},                              // TURN over TLS on 443
+	}
+	for _, test := range tests {
+		from, to := host(test.from, "from"), host(test.to, "to")
+		t.Run(test.from.String()+"-"+test.to.String(), func(t *testing.T) {
+			dir, out := t.TempDir(), t.TempDir()
+			want := randomFile(t, filepath.Join(dir, "file"), 2<<20, 5)
+			env := []string{"SSL_CERT_FILE=" + n.certificate.CertFile}
+			s := startEndOn(t, from.Namespace, env, t.TempDir(), "send", filepath.Join(dir, "file"), "--server", n.site(from))
+			s.ready = s.until("ready")
+			r := startEndOn(t, to.Namespace, env, t.TempDir(), "receive", s.link(), out)
+			if path := r.until("connected")["path"].(string); !regexp.MustCompile(test.path).MatchString(path) {
+				t.Errorf("got a lane over %s, want %s", path, test.path)
+			} else {
+				t.Logf("%v to %v: %s", test.from, test.to, path)
+			}
+			r.succeeds()
+			s.succeeds()
+			if hashFile(t, filepath.Join(out, "file")) != want {
+				t.Error("another file has arrived")
+			}
 		})
 	}
 }

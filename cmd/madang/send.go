@@ -28,12 +28,12 @@ type meetFlags struct {
 	Token   string `help:"Access token to join with, instead of a key." env:"MADANG_TOKEN" placeholder:"TOKEN"`
 	JSON    bool   `name:"json" help:"Print one JSON object per line."`
 	Name    string `help:"What the other side sees of you." placeholder:"NAME"`
-	WebRTC  bool   `name:"webrtc-only" help:"Use WebRTC lanes only, as a browser would."`
+	Lanes   string `help:"Kinds of connections: auto; webrtc, as a browser; or quic." enum:"auto,webrtc,quic" default:"auto"`
 	Verbose bool   `short:"v" help:"Say more about connections."`
 }
 
 func (f *meetFlags) server(s streams) transfer.Server {
-	server := transfer.Server{URL: strings.TrimSuffix(f.Server, "/"), Key: f.Key, Token: f.Token, WebRTCOnly: f.WebRTC}
+	server := transfer.Server{URL: strings.TrimSuffix(f.Server, "/"), Key: f.Key, Token: f.Token, Lanes: f.Lanes}
 	if f.Verbose {
 		server.Logger = debugLogger(s.err)
 	}

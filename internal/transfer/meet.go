@@ -28,6 +28,13 @@ const (
 	nativeTimeout  = 5 * time.Second
 )
 
+// Kinds of lanes.
+const (
+	LanesAuto   = "auto"   // the fastest that comes about
+	LanesWebRTC = "webrtc" // what a browser has
+	LanesQUIC   = "quic"   // native ones, but not over TCP; WebRTC if that fails
+)
+
 // A Server says where ends meet, and as whom.
 type Server struct {
 	URL        string       // such as https://call.example.com
@@ -35,7 +42,7 @@ type Server struct {
 	Token      string       // an access token instead
 	HTTPClient *http.Client // default: http.DefaultClient
 	Logger     *slog.Logger // default: none
-	WebRTCOnly bool         // no native lanes
+	Lanes      string       // LanesAuto (default), LanesWebRTC or LanesQUIC
 }
 
 func (s *Server) log() *slog.Logger {
@@ -83,7 +90,7 @@ func (s *Server) complete(ctx context.Context) (origin string, err error) {
 
 // join makes a peer of a channel.
 func (s *Server) join(ctx context.Context, origin, channel, role string, onMessage func(signal.ServerMessage)) (*signalclient.Session, error) {
-	info, err := json.Marshal(peerInfo{Transfer: &transferInfo{Version: Version, Role: role, Native: !s.WebRTCOnly}})
+	info, err := json.Marshal(peerInfo{Transfer: &transferInfo{Version: Version, Role: role, Native: s.Lanes != LanesWebRTC}})
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +180,7 @@ func meet(ctx context.Context, server Server, ticket Ticket, role string, on han
 	}
 	m := &meeting{server: server, keys: ticket.keyring(), cert: cert, loopback: isLoopback(server.URL), accepts: role == roleSender, conns: map[string]*conn{}, ready: make(chan struct{}), on: on}
 	m.ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	if !server.WebRTCOnly {
+	if server.Lanes != LanesWebRTC {
 		if m.native, err = listenNative(m); err != nil {
 			m.cancel()
 			return nil, err

@@ -73,6 +73,9 @@ func (n *native) close() {
 
 // addresses are where this end can be reached over TCP, if anywhere.
 func (n *native) addresses() (list []string) {
+	if n.m.server.Lanes == LanesQUIC {
+		return nil
+	}
 	port := uint16(n.listener.Addr().(*net.TCPAddr).Port)
 	interfaces, err := net.InterfaceAddrs()
 	if err != nil {
@@ -171,9 +174,9 @@ func (n *native) expect(h Hash) (*arrival, func()) {
 	}
 }
 
-func (n *native) text() (string, error) {
+func (n *native) text(path *icePath) (string, error) {
 	own := certificateHash(n.m.cert)
-	b, err := json.Marshal(nativeText{Fingerprint: b64.EncodeToString(own[:]), TCP: n.addresses()})
+	b, err := json.Marshal(nativeText{b64.EncodeToString(own[:]), n.addresses(), path.ufrag, path.pwd})
 	return string(b), err
 }
 
@@ -202,7 +205,17 @@ func (n *native) parse(text string) (nativeText, Hash, error) {
 func (n *native) offer(ctx context.Context, c *conn) (lane, error) {
 	ctx, cancel := context.WithTimeout(ctx, nativeTimeout)
 	defer cancel()
-	text, err := n.text()
+	path, err := n.newICEPath(c)
+	if err != nil {
+		return nil, err
+	}
+	l, err := n.offerOver(ctx, c, path)
+	path.release(l)
+	return l, err
+}
+
+func (n *native) offerOver(ctx context.Context, c *conn, path *icePath) (lane, error) {
+	text, err := n.text(path)
 	if err != nil {
 		return nil, err
 	}
@@ -227,7 +240,9 @@ func (n *native) offer(ctx context.Context, c *conn) (lane, error) {
 			if err != nil {
 				return nil, err
 			}
-			return n.connect(ctx, t, h)
+			a, unexpect := n.expect(h)
+			defer unexpect()
+			return n.race(ctx, t, h, a, path, true)
 		}
 	}
 }
@@ -242,7 +257,17 @@ func (n *native) answer(ctx context.Context, c *conn, first signalData) (lane, e
 	if err != nil {
 		return nil, err
 	}
-	text, err := n.text()
+	path, err := n.newICEPath(c)
+	if err != nil {
+		return nil, err
+	}
+	l, err := n.answerOver(ctx, c, first, t, h, path)
+	path.release(l)
+	return l, err
+}
+
+func (n *native) answerOver(ctx context.Context, c *conn, first signalData, t nativeText, h Hash, path *icePath) (lane, error) {
+	text, err := n.text(path)
 	if err != nil {
 		return nil, err
 	}
@@ -252,53 +277,45 @@ func (n *native) answer(ctx context.Context, c *conn, first signalData) (lane, e
 	if err := n.m.say(ctx, c.peer, signalData{PC: c.pc, Native: text, MAC: n.m.keys.nativeAnswer(c.pc, first.Native, text)}); err != nil {
 		return nil, err
 	}
-	return n.race(ctx, t, h, a, 500*time.Millisecond)
+	return n.race(ctx, t, h, a, path, false)
 }
 
-func (n *native) connect(ctx context.Context, t nativeText, h Hash) (lane, error) {
-	a, unexpect := n.expect(h)
-	defer unexpect()
-	return n.race(ctx, t, h, a, 0)
-}
+// dialAfter is how long the answering side waits before it dials, so that one side's attempt wins where both could.
+const dialAfter = 500 * time.Millisecond
 
-// race takes the first connection of those that we make and those that come. The answering side waits a little before it dials, so that one side's attempt wins where both could.
-func (n *native) race(ctx context.Context, t nativeText, h Hash, a *arrival, wait time.Duration) (lane, error) {
+// race takes the first lane of those that we dial, those that come, and QUIC.
+func (n *native) race(ctx context.Context, t nativeText, h Hash, a *arrival, path *icePath, offering bool) (lane, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
 	made := make(chan *streamLane)
+	offer := func(l *streamLane) {
+		select {
+		case made <- l:
+		case <-ctx.Done():
+			l.Close()
+		}
+	}
 	for _, address := range t.TCP {
 		wg.Go(func() {
-			timer := time.NewTimer(wait)
-			defer timer.Stop()
-			select {
-			case <-timer.C:
-			case <-ctx.Done():
+			if !offering && !sleep(ctx, dialAfter) {
 				return
 			}
-			raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
-			if err != nil {
-				return
+			if l := n.dialTCP(ctx, address, h); l != nil {
+				offer(l)
 			}
-			conn := tls.Client(raw, n.config(func(got Hash) bool { return got == h }))
-			if conn.HandshakeContext(ctx) != nil {
-				raw.Close()
-				return
-			}
-			// The other side takes one connection, and says hello on it.
-			l := newStreamLane(conn, "tcp "+address)
-			stop := context.AfterFunc(ctx, func() { conn.Close() })
-			if _, err := l.in.Peek(1); err == nil && stop() {
-				select {
-				case made <- l:
-					return
-				case <-ctx.Done():
-				}
-			}
-			conn.Close()
 		})
 	}
+	wg.Go(func() { path.exchange(ctx) })
+	wg.Go(func() {
+		l, err := path.lane(ctx, t, h, offering, func() bool { return sleep(ctx, quicGrace) })
+		if err != nil {
+			n.m.server.Logger.Debug("quic", "err", err)
+			return
+		}
+		offer(l)
+	})
 	select {
 	case l := <-made:
 		return l, nil
@@ -307,6 +324,39 @@ func (n *native) race(ctx context.Context, t nativeText, h Hash, a *arrival, wai
 	case <-ctx.Done():
 		return nil, refusal.New(refusal.NoPath).Because(ctx.Err())
 	}
+}
+
+// sleep reports whether the time passed before ctx ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// dialTCP returns nil if there is no way.
+func (n *native) dialTCP(ctx context.Context, address string, h Hash) *streamLane {
+	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil
+	}
+	conn := tls.Client(raw, n.config(func(got Hash) bool { return got == h }))
+	if conn.HandshakeContext(ctx) != nil {
+		raw.Close()
+		return nil
+	}
+	// The other side takes one connection of ours, and says hello on it.
+	l := newStreamLane(conn, "tcp "+address)
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	if _, err := l.in.Peek(1); err != nil || !stop() {
+		conn.Close()
+		return nil
+	}
+	return l
 }
 
 // A stream is a connection that carries frames: TLS over TCP, or a QUIC stream.
