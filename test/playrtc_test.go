@@ -127,6 +127,21 @@ func TestPlayRTCClientsUseTheProgram(t *testing.T) {
 		t.Errorf("on_connect: %s", m)
 	}
 
+	metrics, err := http.Get(node.HTTP + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer metrics.Body.Close()
+	numbers, err := io.ReadAll(metrics.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{`madang_playrtc{what="sockets"} 2`, `madang_playrtc{what="channels"} 1`, `madang_playrtc{what="tokens"} 2`, `madang_peers{project="shop"} 2`} {
+		if !strings.Contains(string(numbers), line+"\n") {
+			t.Errorf("/metrics has no line %s", line)
+		}
+	}
+
 	// The relay takes what R1 and nag give.
 	res, err := http.Get(first.Config.NagRestURL + "/webrtcsignaling/v1/" + first.Token.TokenID + "/turnserver?authToken=" + first.Nag.Data.AuthToken)
 	if err != nil {

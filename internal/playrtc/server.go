@@ -200,6 +200,24 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
+// Stats count what the server holds.
+type Stats struct {
+	Sockets  int // open
+	Channels int // that PlayRTC clients have made
+	Tokens   int // not used yet, or of members
+}
+
+// Stats returns the counts.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := Stats{Sockets: len(s.links), Tokens: len(s.tickets)}
+	for _, rooms := range s.listed {
+		st.Channels += len(rooms)
+	}
+	return st
+}
+
 // ServeHTTP serves the REST API, nag and the channel socket.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()

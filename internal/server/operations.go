@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/madang-rtc/madang/internal/channel"
+	"github.com/madang-rtc/madang/internal/playrtc"
 	"github.com/madang-rtc/madang/internal/portmux"
 	"github.com/madang-rtc/madang/internal/signalserver"
 )
@@ -97,6 +98,7 @@ func buildInfo() prometheus.Collector {
 type counts struct {
 	channels *channel.Service
 	signals  *signalserver.Server
+	playrtcs *playrtc.Server
 	port     *portmux.Mux
 }
 
@@ -110,9 +112,10 @@ var (
 	descDelivered  = prometheus.NewDesc("madang_events_total", "Numbered events to clients.", nil, nil)
 	descEnded      = prometheus.NewDesc("madang_sessions_ended_total", "Sessions that the server ended.", []string{"reason"}, nil)
 	descLinks      = prometheus.NewDesc("madang_links_total", "Links of clients, by what became of them.", []string{"outcome"}, nil)
+	descPlayRTC    = prometheus.NewDesc("madang_playrtc", "What is held for PlayRTC clients.", []string{"what"}, nil)
 	descUndecided  = prometheus.NewDesc("madang_undecided_connections", "TCP connections that have not said yet what they are.", nil, nil)
 	descEvicted    = prometheus.NewDesc("madang_evicted_connections_total", "TCP connections closed because too many had said nothing.", nil, nil)
-	allDescription = []*prometheus.Desc{descChannels, descPeers, descPending, descJoined, descResumed, descMessages, descDelivered, descEnded, descLinks, descUndecided, descEvicted}
+	allDescription = []*prometheus.Desc{descChannels, descPeers, descPending, descJoined, descResumed, descMessages, descDelivered, descEnded, descLinks, descPlayRTC, descUndecided, descEvicted}
 )
 
 func (c counts) Describe(ch chan<- *prometheus.Desc) {
@@ -146,6 +149,10 @@ func (c counts) Collect(ch chan<- prometheus.Metric) {
 	counter(descLinks, links.TimedOut, "timed_out")
 	counter(descLinks, links.Slow, "slow")
 	counter(descLinks, links.Limited, "limited")
+	old := c.playrtcs.Stats()
+	gauge(descPlayRTC, old.Sockets, "sockets")
+	gauge(descPlayRTC, old.Channels, "channels")
+	gauge(descPlayRTC, old.Tokens, "tokens")
 	gauge(descUndecided, port.Undecided)
 	counter(descEvicted, port.Evicted)
 }

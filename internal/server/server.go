@@ -171,7 +171,7 @@ func (s *Server) build() error {
 	}
 
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(relays, counts{channels, signals, mux}, buildInfo())
+	registry.MustRegister(relays, counts{channels, signals, playrtcs, mux}, buildInfo())
 	registerProcess(registry)
 
 	routes := http.NewServeMux()
