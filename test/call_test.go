@@ -30,9 +30,9 @@ func TestCalls(t *testing.T) {
 			a := newMember(t, browsers[pair[0]], site, node.HTTP, "Mina")
 			b := newMember(t, browsers[pair[1]], site, node.HTTP, "Jun")
 			channel := channelName(t)
-			// a is there first, so b makes the offer.
-			a.join(channel, nil)
-			b.join(channel, nil)
+			// a is there first, so b makes the offer, with its preferences.
+			a.join(channel, map[string]any{"maxBitrateBps": map[string]any{"video": 250_000}})
+			b.join(channel, map[string]any{"codecs": map[string]any{"video": []string{"VP9", "VP8"}, "audio": []string{"opus"}}})
 			for _, m := range []*member{a, b} {
 				m.awaitMedia(2)
 				m.await(patience, `[...document.querySelectorAll("video")].some((v) => v.videoWidth === 640 && v.currentTime > 0)`)
@@ -48,8 +48,8 @@ func TestCalls(t *testing.T) {
 			b.await(patience, `lab.peer("Mina").media.audio === "on"`)
 			b.awaitMore()
 
-			// The SDK's own figures are there too.
-			a.await(patience, `lab.peer("Jun").stats().then((s) => s && lab.peer("Jun").connection === "connected")`)
+			wantCodecsAndLimit(a, b)
+			wantFigures(t, a, b)
 
 			if pair[0] == browser.Chromium { // Firefox has no screen to share when headless
 				before := b.received()
@@ -80,6 +80,62 @@ func TestCalls(t *testing.T) {
 			a.await(patience, `document.querySelectorAll("[data-peer]").length === 0 || lab.connections.every((c) => c.connectionState === "closed")`)
 			a.do(patience, "await lab.channel.leave(); await lab.channel.leave();", nil)
 		})
+	}
+}
+
+// wantCodecsAndLimit checks what b prefers and a was told to keep to: by what the browsers say themselves.
+func wantCodecsAndLimit(a, b *member) {
+	a.t.Helper()
+	for _, m := range []*member{a, b} {
+		m.await(patience, `Promise.all([lab.codecs("video"), lab.codecs("audio")]).then((c) => c.join() === "VP9,opus")`)
+	}
+	// A bucket of some hundred milliseconds evens the rate out, and key frames are large.
+	a.await(patience, "lab.sends(3000).then((bps) => bps > 10_000 && bps < 350_000)")
+}
+
+// wantFigures compares the SDK's figures with the browser's own.
+func wantFigures(t *testing.T, a, b *member) {
+	t.Helper()
+	// A busy machine makes jitter: then the grade says so.
+	a.await(patience, `["good", "fair", "poor"].includes(lab.peer("Jun").quality.grade) && (lab.peer("Jun").quality.grade === "good") === (lab.peer("Jun").quality.reason === "none")`)
+	var path path
+	a.do(patience, "return lab.path()", &path)
+	var figures struct {
+		Path                  struct{ Local, Remote, Protocol string }
+		Relayed               bool
+		RTT                   *float64
+		Codec, Sent           string
+		Width, Height         int
+		Frames, Before, After int
+		In, RawIn             float64
+	}
+	// The second reading has rates over the time between the two; the browser's own counters around it must agree.
+	a.do(patience, `const peer = lab.peer("Jun");
+		const raw = async () => { for (const s of (await lab.connections.at(-1).getStats()).values()) if (s.type === "inbound-rtp" && s.kind === "video") return s; };
+		await peer.stats();
+		const from = await raw();
+		await new Promise((done) => setTimeout(done, 1500));
+		const before = await raw();
+		const s = await peer.stats();
+		const after = await raw();
+		return { Path: s.path, Relayed: s.path.relayed, RTT: s.rttMs, In: s.received.camera.bitrateBps, Codec: s.received.camera.codec, Width: s.received.camera.width,
+			Height: s.received.camera.height, Frames: s.received.camera.framesDecoded, Before: before.framesDecoded, After: after.framesDecoded,
+			RawIn: (after.bytesReceived - from.bytesReceived) * 8000 / (after.timestamp - from.timestamp), Sent: s.sent.camera.codec }`, &figures)
+	if figures.Path.Local != path.Local || figures.Path.Remote != path.Remote || figures.Path.Protocol != path.Protocol || figures.Relayed != path.relayed() {
+		t.Errorf("the SDK says that the path is %+v, the browser %v", figures.Path, path)
+	}
+	if figures.Codec != "VP9" || figures.Sent != "VP9" || figures.Width != 640 || figures.Height != 360 {
+		t.Errorf("got codecs %s and %s at %dx%d, want VP9 at 640x360", figures.Codec, figures.Sent, figures.Width, figures.Height)
+	}
+	if figures.Frames < figures.Before || figures.Frames > figures.After {
+		t.Errorf("the SDK counts %v frames, the browser %v before and %v after", figures.Frames, figures.Before, figures.After)
+	}
+	if figures.RTT == nil || *figures.RTT < 0 || *figures.RTT > 1000 {
+		t.Errorf("a round trip of %s ms on loopback", js(figures.RTT))
+	}
+	// Readings of the SDK's own, once a second, may lie between ours.
+	if figures.In < figures.RawIn/3 || figures.In > figures.RawIn*3 {
+		t.Errorf("the SDK says %.0f bit/s of video, the browser %.0f", figures.In, figures.RawIn)
 	}
 }
 

@@ -152,6 +152,35 @@ lab.path = async () => {
 	return null;
 };
 
+// The codecs with which a kind of medium arrives.
+lab.codecs = async (kind) => {
+	const found = new Set();
+	for (const connection of connections) {
+		if (connection.connectionState === "closed") continue;
+		const stats = await connection.getStats();
+		for (const s of stats.values())
+			if (s.type === "inbound-rtp" && s.kind === kind && s.packetsReceived > 0)
+				found.add(stats.get(s.codecId)?.mimeType.split("/")[1]);
+	}
+	return [...found].join();
+};
+
+// What the camera sends, in bits per second over the next `ms`.
+lab.sends = async (ms) => {
+	const connection = connections.findLast((c) => c.connectionState === "connected");
+	const read = async () => {
+		for (const s of (await connection.getStats()).values())
+			if (s.type === "outbound-rtp" && s.kind === "video") return s;
+	};
+	const before = await read();
+	for (;;) {
+		await new Promise((resolve) => setTimeout(resolve, 100));
+		const after = await read();
+		if (after.timestamp - before.timestamp >= ms)
+			return ((after.bytesSent - before.bytesSent) * 8000) / (after.timestamp - before.timestamp);
+	}
+};
+
 // watch measures the longest time without a new decoded frame from now on; its result is read with gap().
 lab.watch = async () => {
 	let frames = (await lab.received()).frames;
