@@ -3,7 +3,15 @@
 package test
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"image/color"
+	"image/png"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -16,7 +24,8 @@ func TestCalls(t *testing.T) {
 	node := serve(t, lab.NodeConfig{})
 	site := blankPages(t, nil, nil)
 	browsers := map[browser.Engine]*browser.Browser{
-		browser.Chromium: browser.Start(t, browser.Chromium, browser.Options{}),
+		// The second of its fake cameras gives depths, which cannot be sent; the third is like the first.
+		browser.Chromium: browser.Start(t, browser.Chromium, browser.Options{Args: []string{"--use-fake-device-for-media-stream=fps=30,device-count=3"}}),
 		browser.Firefox:  browser.Start(t, browser.Firefox, browser.Options{}),
 	}
 	bulk := 100 << 20
@@ -50,10 +59,20 @@ func TestCalls(t *testing.T) {
 
 			wantCodecsAndLimit(a, b)
 			wantFigures(t, a, b)
+			if pair[0] == browser.Chromium { // Firefox sometimes does not answer when it is asked for a fake device again
+				changeTracks(a, b)
+			}
+			if pair == [2]browser.Engine{browser.Chromium, browser.Chromium} { // not seen to pass with Firefox yet
+				restartICE(a, b)
+				keepMoments(t, a, b)
+				openEverySort(t, a, b)
+				abortEverything(t, a, b)
+				unplug(a, b)
+			}
 
 			if pair[0] == browser.Chromium { // Firefox has no screen to share when headless
 				before := b.received()
-				a.do(patience, "await lab.local.shareScreen({ audio: false })", nil)
+				a.do(patience, "await lab.local.shareScreen()", nil)
 				// In full size, even at the beginning, when little is known of the bandwidth.
 				var size struct{ Width, Height int }
 				a.do(patience, "return lab.local.screen.getSettings()", &size)
@@ -64,10 +83,13 @@ func TestCalls(t *testing.T) {
 				if err := b.WaitFor(within(t, patience), shown); err != nil {
 					t.Fatalf("%s does not see the screen: %v\n%s\nMina: %s", b.name, err, b.figures(), a.figures())
 				}
-				b.await(patience, `lab.received().then((r) => r.streams >= 3 && r.frames > %d)`, before.Frames)
+				b.await(patience, `lab.received().then((r) => r.streams >= 4 && r.frames > %d)`, before.Frames) // its sound, too
+				b.await(patience, `lab.peer("Mina").tracks.get("screen-audio")?.kind === "audio"`)
+				b.await(patience, `lab.peer("Mina").stats().then((s) => s.received.screen.width === %d)`, size.Width)
+				a.await(patience, `lab.connections.at(-1).getSenders().find((s) => s.track === lab.local.screen).getParameters().degradationPreference === "maintain-resolution"`)
 				b.await(patience, `lab.peer("Mina").media.screen === "on"`)
 				a.do(patience, "await lab.local.stopScreen()", nil)
-				b.await(patience, `lab.ended.includes("screen") && lab.peer("Mina").media.screen === "off"`)
+				b.await(patience, `lab.ended.includes("screen") && lab.ended.includes("screen-audio") && lab.peer("Mina").media.screen === "off"`)
 				b.awaitMore()
 			}
 
@@ -137,6 +159,188 @@ func wantFigures(t *testing.T, a, b *member) {
 	if figures.In < figures.RawIn/3 || figures.In > figures.RawIn*3 {
 		t.Errorf("the SDK says %.0f bit/s of video, the browser %.0f", figures.In, figures.RawIn)
 	}
+}
+
+// changeTracks takes another camera and microphone, then a picture of the page's own: always without negotiation.
+func changeTracks(a, b *member) {
+	a.t.Helper()
+	const shows = `[...document.querySelectorAll('video[data-source="camera"]')].some((v) => v.videoWidth === %d)`
+	a.do(patience, "lab.negotiations = 0", nil)
+	a.do(patience, `lab.former = lab.local.camera.getSettings().deviceId;
+		const { cameras, microphones } = await lab.sdk.media.devices();
+		await lab.local.useCamera({ width: 320, height: 180, deviceId: { exact: cameras.at(-1).deviceId } });
+		await lab.local.useMicrophone(microphones.at(-1).deviceId);
+		if (cameras.length > 1 && lab.local.camera.getSettings().deviceId === lab.former) throw new Error("it is the same camera");`, nil)
+	if err := b.WaitFor(within(a.t, patience), fmt.Sprintf(shows, 320)); err != nil {
+		a.t.Fatalf("%s does not see the other camera: %v\n%s\n%s: %s", b.name, err, b.figures(), a.name, a.figures())
+	}
+	b.awaitMore()
+	a.do(patience, `lab.local.setTrack("camera", lab.canvas(480, 272))`, nil)
+	b.await(patience, shows, 480)
+	a.do(patience, `await lab.local.useCamera({ width: 640, height: 360 })`, nil)
+	b.await(patience, shows, 640)
+	a.await(patience, "lab.negotiations === 0")
+}
+
+// unplug ends the camera's track as the browser does when a device is gone: the next of its kind takes over, without negotiation.
+func unplug(a, b *member) {
+	a.t.Helper()
+	a.do(patience, `lab.negotiations = 0; lab.gone = lab.local.camera; lab.gone.stop(); lab.gone.dispatchEvent(new Event("ended"));`, nil)
+	a.await(patience, `lab.local.camera && lab.local.camera !== lab.gone && lab.local.camera.readyState === "live"`)
+	b.awaitMore()
+	a.await(patience, "lab.negotiations === 0")
+}
+
+// restartICE looks for a path again while media goes on.
+func restartICE(a, b *member) {
+	a.t.Helper()
+	const ufrag = `/ice-ufrag:(.+)/.exec(lab.connections.at(-1).localDescription.sdp)[1]`
+	a.do(patience, "lab.ufrag = "+ufrag+`; lab.peer("Jun").restartIce();`, nil)
+	a.await(patience, ufrag+` !== lab.ufrag && lab.connections.at(-1).signalingState === "stable" && lab.connections.at(-1).connectionState === "connected"`)
+	a.awaitMore()
+	b.awaitMore()
+}
+
+// keepMoments records both sides as m has them, and takes a still picture of the other.
+func keepMoments(t *testing.T, m, other *member) {
+	t.Helper()
+	ffprobe, err := exec.LookPath("ffprobe")
+	if err != nil {
+		lab.Missing(t, "%v", err)
+	}
+	const seconds = 3
+	var recordings map[string]struct {
+		Type string
+		Data []byte
+	}
+	m.do(patience, fmt.Sprintf(`const [camera, microphone] = ["camera", "microphone"].map((source) => lab.peer(%s).tracks.get(source));
+		const [local, remote, mixed] = await Promise.all([[lab.local.camera, lab.local.microphone], [camera, microphone], [camera, microphone, lab.local.microphone]]
+			.map((tracks) => lab.record(tracks, %d)));
+		return { local, remote, mixed };`, js(other.name), seconds), &recordings)
+	for what, recorded := range recordings {
+		file := filepath.Join(t.TempDir(), "recording")
+		if err := os.WriteFile(file, recorded.Data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.CommandContext(t.Context(), ffprobe, "-v", "error", "-of", "json", "-show_streams", "-show_entries", "packet=stream_index,pts_time", file).Output()
+		if err != nil {
+			t.Errorf("%s, %s recording: ffprobe: %v", m.name, what, err)
+			continue
+		}
+		var found struct {
+			Streams []struct {
+				Name          string `json:"codec_name"`
+				Width, Height int
+			}
+			Packets []struct {
+				Stream int    `json:"stream_index"`
+				At     string `json:"pts_time"`
+			}
+		}
+		if err := json.Unmarshal(out, &found); err != nil {
+			t.Fatal(err)
+		}
+		codecs := map[string]int{}
+		last := map[string]float64{}
+		for _, p := range found.Packets {
+			name := found.Streams[p.Stream].Name
+			codecs[name]++
+			if at, err := strconv.ParseFloat(p.At, 64); err == nil {
+				last[name] = max(last[name], at)
+			}
+		}
+		picture := "vp9"
+		if m.Engine == browser.Firefox {
+			picture = "vp8" // all that it can write
+		}
+		// A page that is slow to start may miss a little, and one that is slow to stop has more.
+		if codecs[picture] < 5*seconds || codecs["opus"] < 10*seconds || last[picture] < seconds-1 || last[picture] > seconds+20 || last["opus"] < seconds-1 {
+			t.Errorf("%s, %s recording (%s): %v packets until %v s, want %s and opus of %d s", m.name, what, recorded.Type, codecs, last, picture, seconds)
+		}
+		for _, s := range found.Streams {
+			if s.Name == picture && (s.Width != 640 || s.Height != 360) {
+				t.Errorf("%s, %s recording: a picture of %dx%d, want 640x360", m.name, what, s.Width, s.Height)
+			}
+		}
+	}
+	var still []byte
+	m.do(patience, fmt.Sprintf(`return lab.snapshot(lab.peer(%s).tracks.get("camera"))`, js(other.name)), &still)
+	picture, err := png.Decode(bytes.NewReader(still))
+	if err != nil {
+		t.Fatalf("%s: snapshot: %v", m.name, err)
+	}
+	if size := picture.Bounds().Size(); size.X != 640 || size.Y != 360 {
+		t.Errorf("%s: a snapshot of %v, want 640x360", m.name, size)
+	}
+	colors := map[color.Color]bool{}
+	for x := range 640 {
+		colors[picture.At(x, x*360/640)] = true
+	}
+	if len(colors) < 2 {
+		t.Errorf("%s: the snapshot is of one color", m.name)
+	}
+}
+
+// openEverySort opens data channels of each sort of delivery.
+func openEverySort(t *testing.T, a, b *member) {
+	t.Helper()
+	const count = 50
+	for label, options := range map[string]string{
+		"ordered": "{}", "unordered": "{ ordered: false }", "once": "{ ordered: false, maxRetransmits: 0 }", "brief": "{ maxPacketLifeTime: 100 }",
+	} {
+		a.do(patience, fmt.Sprintf(`const link = await lab.peer("Jun").openData(%s, %s); for (let i = 0; i < %d; i++) await link.send(String(i));`, js(label), options, count), nil)
+		if label == "once" || label == "brief" { // may lose some
+			b.await(patience, "lab.blobs[%s]?.length > 0", js(label))
+		} else {
+			b.await(patience, "lab.blobs[%s]?.length === %d", js(label), count)
+		}
+		var got struct {
+			Ordered                           bool
+			MaxRetransmits, MaxPacketLifeTime *int
+			InOrder                           bool
+		}
+		b.do(patience, fmt.Sprintf(`const all = lab.blobs[%s].map(Number); return { ...lab.opened[%[1]s], inOrder: all.every((n, i) => i === 0 || n > all[i - 1]) }`, js(label)), &got)
+		if want := label == "ordered" || label == "brief"; got.Ordered != want || want && !got.InOrder {
+			t.Errorf("%s: ordered %v, in order %v", label, got.Ordered, got.InOrder)
+		}
+		if (got.MaxRetransmits != nil) != (label == "once") || (got.MaxPacketLifeTime != nil) != (label == "brief") {
+			t.Errorf("%s: got retransmits %v and life time %v", label, got.MaxRetransmits, got.MaxPacketLifeTime)
+		}
+	}
+	// The one that all messages share, and its bounds.
+	b.do(patience, `lab.peer("Mina").on("message", (data) => { lab.said = data; })`, nil)
+	a.do(patience, `await lab.peer("Jun").send("plain")`, nil)
+	b.await(patience, `lab.said === "plain"`)
+	var code string
+	a.do(patience, `return lab.peer("Jun").send(new Uint8Array(256 * 1024 + 1)).then(() => "", (e) => e.code)`, &code)
+	if code != "message_too_big" {
+		t.Errorf("a message of more than 256 KiB: got %q", code)
+	}
+}
+
+// abortEverything calls off whatever can be waited for.
+func abortEverything(t *testing.T, a, b *member) {
+	t.Helper()
+	for _, call := range []string{
+		`lab.sdk.join({ server: lab.server, channel: "elsewhere", signal })`,
+		`lab.sdk.media.open({ video: true, signal })`,
+		`lab.local.useCamera({ width: 320 }, { signal })`,
+		`lab.channel.sendChat("never", { signal })`,
+		`lab.channel.sendCommand("never", null, { signal })`,
+		`lab.peer("Jun").openData("never", { signal })`,
+		`lab.peer("Jun").send("never", { signal })`,
+		`lab.sdk.snapshot(lab.local.camera, { signal })`,
+	} {
+		for when, abort := range map[string]string{"before": "controller.abort(); const waiting = %s;", "meanwhile": "const waiting = %s; controller.abort();"} {
+			var code string
+			a.do(patience, fmt.Sprintf(`const controller = new AbortController(); const { signal } = controller; `+abort+` return waiting.then(() => "", (e) => e.code)`, call), &code)
+			if code != "aborted" {
+				t.Errorf("%s, aborted %s: got %q", call, when, code)
+			}
+		}
+	}
+	a.awaitMore()
+	b.await(patience, `lab.channel.peers.size === 1`)
 }
 
 func sendBulk(t *testing.T, from, to *member, size int) {

@@ -7,6 +7,13 @@ window.RTCPeerConnection = class extends Native {
 	constructor(...args) {
 		super(...args);
 		connections.push(this);
+		this.addEventListener("signalingstatechange", () => {
+			lab.negotiations++;
+		});
+		this.addEventListener("datachannel", ({ channel }) => {
+			const { label, ordered, maxRetransmits, maxPacketLifeTime } = channel;
+			lab.opened[label] = { ordered, maxRetransmits, maxPacketLifeTime };
+		});
 		this.addEventListener("connectionstatechange", () =>
 			changes.push({ at: performance.now(), state: this.connectionState }),
 		);
@@ -14,6 +21,7 @@ window.RTCPeerConnection = class extends Native {
 };
 const sdk = await import(`${server}/sdk/madang.js`);
 const lab = {
+	server,
 	sdk,
 	connections,
 	changes,
@@ -27,6 +35,8 @@ const lab = {
 	left: [],
 	ended: [],
 	blobs: {},
+	opened: {},
+	negotiations: 0,
 };
 window.lab = lab;
 
@@ -179,6 +189,35 @@ lab.sends = async (ms) => {
 		if (after.timestamp - before.timestamp >= ms)
 			return ((after.bytesSent - before.bytesSent) * 8000) / (after.timestamp - before.timestamp);
 	}
+};
+
+const base64 = async (blob) => {
+	let text = "";
+	for (const byte of new Uint8Array(await blob.arrayBuffer())) text += String.fromCharCode(byte);
+	return btoa(text);
+};
+
+// A recording of some tracks.
+lab.record = async (tracks, seconds) => {
+	const recording = sdk.record(tracks);
+	await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+	const blob = await recording.stop();
+	return { type: blob.type, data: await base64(blob) };
+};
+
+lab.snapshot = async (track) => base64(await sdk.snapshot(track));
+
+// A picture of the application's own.
+lab.canvas = (width, height) => {
+	const canvas = Object.assign(document.createElement("canvas"), { width, height });
+	const context = canvas.getContext("2d");
+	let hue = 0;
+	setInterval(() => {
+		hue += 7;
+		context.fillStyle = `hsl(${hue} 80% 50%)`;
+		context.fillRect(0, 0, width, height);
+	}, 33);
+	return canvas.captureStream(30).getVideoTracks()[0];
 };
 
 // watch measures the longest time without a new decoded frame from now on; its result is read with gap().
