@@ -163,23 +163,23 @@ func (c *Config) setDefaults() error {
 		c.Realm = "madang"
 	}
 	if len(c.Secret) < 16 {
-		return errors.New("Secret must have 16 bytes or more")
+		return errors.New("the secret must have 16 bytes or more")
 	}
 	if len(c.UDP) == 0 && len(c.TCP) == 0 {
-		return errors.New("UDP and TCP are both empty")
+		return errors.New("sockets for UDP and TCP are both empty")
 	}
 	c.ExternalIPv4, c.ExternalIPv6 = plain(c.ExternalIPv4), plain(c.ExternalIPv6)
 	if c.ExternalIPv4.IsValid() && !c.ExternalIPv4.Is4() {
-		return fmt.Errorf("ExternalIPv4 is not an IPv4 address: %q", c.ExternalIPv4)
+		return fmt.Errorf("external IPv4 address: not an IPv4 address: %q", c.ExternalIPv4)
 	}
 	if c.ExternalIPv6.IsValid() && !c.ExternalIPv6.Is6() {
-		return fmt.Errorf("ExternalIPv6 is not an IPv6 address: %q", c.ExternalIPv6)
+		return fmt.Errorf("external IPv6 address: not an IPv6 address: %q", c.ExternalIPv6)
 	}
 	if !c.ExternalIPv4.IsValid() && !c.ExternalIPv6.IsValid() {
-		return errors.New("ExternalIPv4 and ExternalIPv6 are both missing")
+		return errors.New("external addresses of IPv4 and IPv6 are both missing")
 	}
 	if c.ExternalIPv4.IsUnspecified() || c.ExternalIPv6.IsUnspecified() {
-		return errors.New("ExternalIPv4 and ExternalIPv6 must be addresses that clients can send to, not 0.0.0.0 or ::")
+		return errors.New("external addresses must be such that clients can send to, not 0.0.0.0 or :: alone")
 	}
 	if c.MinPort == 0 {
 		c.MinPort = 49152
@@ -188,7 +188,7 @@ func (c *Config) setDefaults() error {
 		c.MaxPort = 65535
 	}
 	if c.MinPort > c.MaxPort {
-		return fmt.Errorf("MinPort %d is above MaxPort %d", c.MinPort, c.MaxPort)
+		return fmt.Errorf("port range: the first, %d, is above the last, %d", c.MinPort, c.MaxPort)
 	}
 	l := &c.Limits
 	for _, d := range []struct {

@@ -386,38 +386,36 @@ func (s *Session) attempt(ctx context.Context) (wait time.Duration, err error) {
 		}
 	})
 	defer disarm()
-	for {
-		data, err := link.recv(ctx)
-		if err != nil {
-			return 0, fmt.Errorf("wait for the answer: %w", err)
-		}
-		m, _, err := signal.ParseServer(data)
-		if err != nil {
-			return 0, err
-		}
-		switch m := m.(type) {
-		case *signal.Joined:
-			s.begin(m.Peer, m.Resume.Secret, m.PingMs)
-		case *signal.Pending:
-			s.begin(m.Peer, m.Resume.Secret, m.PingMs)
-		case *signal.Resumed:
-			s.resumed(m)
-		case *signal.Bye:
-			return s.bye(m, resuming)
-		default:
-			return 0, fmt.Errorf("the server answers with %T", m)
-		}
-		disarm()
-		cancel()
-		if _, ok := m.(*signal.Resumed); !ok {
-			s.cfg.OnMessage(m)
-		}
-		select {
-		case s.first <- nil:
-		default:
-		}
-		return s.serve(ctx, link)
+	data, err := link.recv(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("wait for the answer: %w", err)
 	}
+	m, _, err := signal.ParseServer(data)
+	if err != nil {
+		return 0, err
+	}
+	switch m := m.(type) {
+	case *signal.Joined:
+		s.begin(m.Peer, m.Resume.Secret, m.PingMs)
+	case *signal.Pending:
+		s.begin(m.Peer, m.Resume.Secret, m.PingMs)
+	case *signal.Resumed:
+		s.resumed(m)
+	case *signal.Bye:
+		return s.bye(m, resuming)
+	default:
+		return 0, fmt.Errorf("the server answers with %T", m)
+	}
+	disarm()
+	cancel()
+	if _, ok := m.(*signal.Resumed); !ok {
+		s.cfg.OnMessage(m)
+	}
+	select {
+	case s.first <- nil:
+	default:
+	}
+	return s.serve(ctx, link)
 }
 
 func retryAfter(err error) time.Duration {
