@@ -60,7 +60,7 @@ func (l *link) relay(m message) {
 	if o == nil || len(m.Body) == 0 || m.Body[0] != '{' {
 		return
 	}
-	if o.wire {
+	if l.server.isWire(o.id) {
 		l.do(channel.SendSignal{To: o.id, Data: wireSignal(m.Header.Command, m.Body)})
 		return
 	}
@@ -161,7 +161,7 @@ func (w *writer) signal(e *channel.Signal) error {
 	if o == nil {
 		return nil
 	}
-	if !o.wire {
+	if !w.server.isWire(o.id) {
 		var s nativeSignal
 		if json.Unmarshal(e.Data, &s) != nil || s.PC == "" {
 			return nil
@@ -261,7 +261,7 @@ func (l *link) ring(m message) {
 	o := l.find(m.Data.TargetID)
 	switch {
 	case o == nil:
-	case o.wire:
+	case l.server.isWire(o.id):
 		l.do(channel.SendSignal{To: o.id, Data: wireSignal("ready", []byte("{}"))})
 	default:
 		l.do(channel.SendCommand{To: []string{o.id}, Name: commandReady, Data: json.RawMessage("{}")})
@@ -283,7 +283,7 @@ func (l *link) answerRing(m message) {
 		l.do(channel.Accept{Peer: o.id})
 	case waits:
 		l.do(channel.Reject{Peer: o.id})
-	case o.wire:
+	case l.server.isWire(o.id):
 		l.do(channel.SendSignal{To: o.id, Data: wireSignal("on_ready", status)})
 	default:
 		l.do(channel.SendCommand{To: []string{o.id}, Name: commandOnReady, Data: status})

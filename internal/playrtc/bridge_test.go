@@ -425,6 +425,29 @@ func TestANativeJoinUsesUpTheToken(t *testing.T) {
 	refused(t, thief, "40102")
 }
 
+func TestAMembershipCanMoveToTheNativeWire(t *testing.T) {
+	s := start(t)
+	p := s.prepare(t, web, "", "alice").dial()
+	p.connect(nil)
+	p.expect("connect", nil)
+	q := s.enter(t, web, p.channel, "bob")
+	n := s.native(t, p.channel, func(c *signalclient.Config) {
+		c.Join.Instance, c.Join.UID = str(t, p.answer, "madang", "instance"), "alice"
+	})
+	p.expectOver()
+	if n := p.count("close"); n != 0 {
+		t.Error("the former socket was told that it is over")
+	}
+	// From now on the others' messages are translated.
+	q.wire(n.token(), "sdp", object{"type": "offer", "sdp": text(object{"type": "offer", "sdp": oldSDP})})
+	if from, d := n.hears(); from != n.idOf(q) || d.Description == nil || d.PC == "" {
+		t.Errorf("got %+v", d)
+	}
+	if n := q.count("on_close"); n != 0 {
+		t.Error("bob was told that alice had gone")
+	}
+}
+
 func TestOldClientsReachNativeChannelsByName(t *testing.T) {
 	s := start(t)
 	n := s.native(t, "our-yard.1")
@@ -447,7 +470,6 @@ type caller struct {
 	pc   *webrtc.PeerConnection
 	data *webrtc.DataChannel
 	got  chan string
-	mu   sync.Mutex
 	wait []webrtc.ICECandidateInit
 }
 

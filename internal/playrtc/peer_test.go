@@ -253,7 +253,7 @@ func body(uid string) object {
 		"env": object{"os": "mac", "device": "chrome", "version": "", "carrier": "", "country": "KR", "networkType": "wired"}, "nag": object{"userExpires": "86000"}}
 }
 
-// create is createChannel up to the event connectChannel; join with a channel is connectChannel.
+// prepare is createChannel, or with a channel connectChannel, up to the event connectChannel.
 func (s *server) prepare(t *testing.T, k kind, channelID, uid string, header ...string) *peer {
 	t.Helper()
 	p := &peer{t: t, s: s, kind: k, uid: uid, change: make(chan struct{}), seen: map[string]bool{}}
@@ -307,7 +307,7 @@ func (p *peer) dial(header ...string) *peer {
 	return p
 }
 
-// enter is all of create or connect, and health as the web SDK sends it. others are the uids that are there, in the order told.
+// enter goes on until the client is in the channel, and sends health as the web SDK does.
 func (s *server) enter(t *testing.T, k kind, channelID, uid string) *peer {
 	t.Helper()
 	p := s.prepare(t, k, channelID, uid).dial()
@@ -565,8 +565,6 @@ func others(m object) (ids []string) {
 	}
 	return ids
 }
-
-func to(token string) object { return object{"receiver": object{"type": "peer", "id": token}} }
 
 // command sends a user command to all, or to some.
 func (p *peer) command(data any, targets ...string) {

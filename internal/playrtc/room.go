@@ -151,14 +151,12 @@ func (s *Server) OnPeer(_ channel.Key, peer string) {
 	}
 }
 
-// wireLink returns the link of a peer that is here over this edge; nil: it is a native one.
-func (s *Server) wireLink(peer string) *link {
+// isWire reports whether a peer is here over this edge. It is asked each time: with the instance a native client can take a membership over.
+func (s *Server) isWire(peer string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if t := s.tickets[Token(peer)]; t != nil && t.peer == peer {
-		return t.link
-	}
-	return nil
+	t := s.tickets[Token(peer)]
+	return t != nil && t.peer == peer && t.link != nil
 }
 
 // forget removes a channel from the list, with its unused tokens.

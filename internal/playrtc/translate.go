@@ -17,7 +17,6 @@ type other struct {
 	id    string
 	token string
 	uid   string
-	wire  bool // it is here over this edge too
 
 	env     json.RawMessage
 	ringing bool // a native peer that is not a member yet
@@ -164,7 +163,7 @@ func (w *writer) add(p *channel.Peer) *other {
 	}
 	o := &other{id: p.ID, token: Token(p.ID), uid: p.UID, env: nativeEnv}
 	told := readInfo(p.Info)
-	if o.wire = w.server.wireLink(p.ID) != nil; o.wire {
+	if w.server.isWire(p.ID) {
 		o.env = completeEnv(told.Env, emptyEnv)
 	} else {
 		o.env = completeEnv(told.Env, nativeEnv)
@@ -208,7 +207,7 @@ func (w *writer) update(e *channel.PeerUpdated) {
 	if t := w.ticket.Load(); t != nil && t.peer == e.ID && e.Role != nil {
 		w.role = *e.Role
 	}
-	if o := w.byID[e.ID]; o != nil && e.Info != nil && !o.wire {
+	if o := w.byID[e.ID]; o != nil && e.Info != nil && !w.server.isWire(o.id) {
 		o.env = completeEnv(readInfo(e.Info).Env, nativeEnv)
 	}
 }
