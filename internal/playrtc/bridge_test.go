@@ -370,6 +370,8 @@ func TestOldNewcomersWaitForANativeHost(t *testing.T) {
 	guest.connect(nil)
 	guest.connect(nil) // it waits already
 	guest.command("too early")
+	guest.close(host.token())
+	guest.say("channel_close", "req", nil, object{"data": object{"channelId": channel}})
 	ring := expect[*signal.Ring](host, nil)
 	if ring.Reason != "waiting_room" || playrtc.Token(ring.Peer.ID) != guest.token {
 		t.Errorf("ring: %+v", ring)

@@ -303,7 +303,7 @@ func (l *link) closeChannel() {
 	l.mu.Lock()
 	host := l.role == auth.RoleHost
 	l.mu.Unlock()
-	if l.roles && !host {
+	if !l.welcomed.Load() || l.roles && !host { // who waits to be admitted closes nothing
 		return
 	}
 	m := l.member.Load()
