@@ -676,3 +676,26 @@ func Test9TooManyRequestsAreRefused(t *testing.T) {
 	}
 	s.fails(t, http.StatusTooManyRequests, "42901", "GET", "/channels", nil)
 }
+
+func Test9AClientThatDoesNotReadDelaysNobody(t *testing.T) {
+	s := start(t, func(c *playrtc.Config) { c.WriteTimeout = 2 * time.Second })
+	a := s.enter(t, web, "", "alice")
+	b := s.enter(t, web, a.channel, "bob")
+	slow := s.prepare(t, web, a.channel, "slow")
+	conn, _, err := websocket.Dial(t.Context(), slow.url, &websocket.DialOptions{HTTPHeader: http.Header{"Origin": {"https://page.example"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseNow()
+	slow.conn = conn
+	slow.connect(nil)
+	a.expect("on_connect", func(m object) bool { return others(m)[0] == slow.token })
+	long := strings.Repeat("x", 100<<10)
+	for range 200 { // 20 MB: more than the network and a mailbox hold
+		a.command(long)
+		b.expect("on_userdefined", about(a.token))
+	}
+	for _, p := range []*peer{a, b} {
+		p.expectAny("on_close", about(slow.token))
+	}
+}
