@@ -17,7 +17,7 @@ var rows = []struct {
 }{
 	{"programs", []string{"cmd/madang"}},
 	{"composition", []string{"internal/server"}},
-	{"tools", []string{"internal/doctor", "internal/bench/signal", "internal/bench/relay", "internal/bench/call"}},
+	{"tools", []string{"internal/doctor", "internal/bench/signal", "internal/bench/transfer", "internal/bench/relay", "internal/bench/call"}},
 	{"edges", []string{"internal/api", "internal/playrtc", "internal/signalserver", "internal/web"}},
 	{"transfer", []string{"internal/transfer"}},
 	{"carriers", []string{"internal/carrier"}},

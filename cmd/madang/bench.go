@@ -23,6 +23,8 @@ import (
 type benchCmd struct {
 	Signal benchSignalCmd `cmd:"" help:"Load signaling: many idle peers, and messages between pairs of them."`
 	Relay  benchRelayCmd  `cmd:"" help:"Load a TURN server: packets through allocations, both ways."`
+
+	Transfer benchTransferCmd `cmd:"" help:"Send a file from end to end on this machine, over each kind of connection."`
 }
 
 // benchFlags are those of all loads.

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/madang-rtc/madang/internal/bench/measure"
+	benchtransfer "github.com/madang-rtc/madang/internal/bench/transfer"
+)
+
+// benchTransferCmd measures files from end to end on this machine.
+type benchTransferCmd struct {
+	Server string   `help:"Base URL of a node that runs already, such as http://127.0.0.1:8080." placeholder:"URL"`
+	Key    string   `help:"Browser key for --server." placeholder:"KEY"`
+	Lanes  []string `help:"Kinds of connections." default:"auto,quic,webrtc" enum:"auto,quic,webrtc"`
+	MiB    int64    `name:"mib" help:"Size of the file." default:"256"`
+	Rounds int      `help:"How many rounds; the medians count." default:"3"`
+	Dir    string   `help:"Folder for the files. Default: the machine's temporary one." placeholder:"DIR"`
+	JSON   bool     `name:"json" help:"Print JSON."`
+}
+
+func (c *benchTransferCmd) Run(ctx context.Context, s streams) error {
+	if c.Server == "" {
+		node, err := measure.StartNode(ctx)
+		if err != nil {
+			return err
+		}
+		defer node.Stop()
+		c.Server = node.HTTP
+	}
+	r, err := benchtransfer.Run(ctx, benchtransfer.Config{
+		Server: strings.TrimRight(c.Server, "/"), Key: c.Key, Lanes: c.Lanes, Bytes: c.MiB << 20, Rounds: c.Rounds, Dir: c.Dir,
+	})
+	if err != nil {
+		return err
+	}
+	return benchFlags{JSON: c.JSON}.print(s.out, r, func() {
+		fmt.Fprintf(s.out, "%s, medians of %d rounds; files are hashed, verified and on the disk\n", bytesText(r.Bytes), c.Rounds)
+		fmt.Fprintf(s.out, "  %-14s %7.1f MiB/s  zeros, neither hashed nor written\n", r.Raw.Lanes, r.Raw.Median)
+		for _, k := range r.Kinds {
+			fmt.Fprintf(s.out, "  %-14s %7.1f MiB/s  %s\n", k.Lanes, k.Median, k.Path)
+		}
+	})
+}
