@@ -375,6 +375,32 @@ func TestALinkIsForOneReceiver(t *testing.T) {
 	s.succeeds()
 }
 
+// TestReceiversServeEachOther: the sender's way carries less than one copy for each receiver.
+func TestReceiversServeEachOther(t *testing.T) {
+	node := serve(t, lab.NodeConfig{})
+	dir := t.TempDir()
+	const size, receivers = 24 << 20, 4
+	want := randomFile(t, filepath.Join(dir, "file"), size, 11)
+	s := send(t, t.TempDir(), node.HTTP, filepath.Join(dir, "file"), "--limit", "60", "--receivers", strconv.Itoa(receivers))
+	var ends []*end
+	var outs []string
+	for range receivers {
+		outs = append(outs, t.TempDir())
+		ends = append(ends, startEnd(t, t.TempDir(), "receive", s.link(), outs[len(outs)-1]))
+	}
+	for i, e := range ends {
+		e.succeeds()
+		if hashFile(t, filepath.Join(outs[i], "file")) != want {
+			t.Error("another file has arrived")
+		}
+	}
+	sent := s.succeeds()["sent"].(float64) / size
+	t.Logf("the sender sent %.2f copies for %d receivers", sent, receivers)
+	if sent > receivers-1 {
+		t.Errorf("the sender sent %.2f copies for %d receivers", sent, receivers)
+	}
+}
+
 func TestFiveWrongCodesEndACode(t *testing.T) {
 	node := serve(t, lab.NodeConfig{})
 	dir := t.TempDir()

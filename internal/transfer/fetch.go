@@ -10,10 +10,13 @@ import (
 
 // Pace of a fetcher.
 const (
-	windowMin    = 4 << 20  // bytes owed on a lane
-	windowMax    = 16 << 20 // bytes owed on a lane
-	windowSum    = 32 << 20 // bytes owed on all lanes, beyond windowMin for each
-	owedBlocks   = 512      // on a lane; half of what a sender must remember
+	windowFirst  = 1 << 20                // bytes owed on a new lane; it grows with what arrives
+	windowMin    = 4 << 20                // bytes owed on a lane that has shown what it can
+	windowShared = 512 << 10              // least of a lane while other receivers may have blocks before the sender gives them
+	windowTime   = 500 * time.Millisecond // what may be owed then, at the lane's rate
+	windowMax    = 16 << 20               // bytes owed on a lane
+	windowSum    = 32 << 20               // bytes owed on all lanes, beyond windowMin for each
+	owedBlocks   = 512                    // on a lane; half of what a sender must remember
 	laneDead     = 15 * time.Second
 	laneEvery    = 2 * time.Second // between two attempts to be faster with one lane more
 	laneGain     = 1.10            // what a new lane must bring, at least
@@ -72,6 +75,7 @@ type fetchFile struct {
 	had      uint32 // blocks
 	bytes    int64  // of those
 	cursor   uint32 // all blocks below are had or asked
+	spread   uint32 // where this receiver begins among several
 	compared uint32 // hashes below were compared
 	attempts int
 	root     Hash
@@ -100,6 +104,10 @@ type fetchLane struct {
 	sender    bool
 	owed      map[block]int // length
 	owedBytes int
+	window    int     // bytes that may be owed
+	rate      float64 // bytes a second
+	got       int64   // since measured
+	measured  time.Time
 	heard     time.Time
 	remote    map[uint32]*bitmap // what another receiver has
 	accepted  bool
@@ -119,6 +127,7 @@ type fetcher struct {
 	lanes    map[int]*fetchLane
 	again    []block // were asked and got lost
 	first    int     // files below need no more asking
+	place    float64 // 0 to 1: where to begin among several receivers
 	paused   bool
 	over     bool
 	all      bool // everything was chosen and nothing failed
@@ -165,10 +174,10 @@ func (f *fetcher) send(lane int, m message) {
 
 // addLane: hello has been said on both sides.
 func (f *fetcher) addLane(now time.Time, id int, end string, sender bool) {
-	l := &fetchLane{id: id, end: end, sender: sender, owed: map[block]int{}, heard: now, remote: map[uint32]*bitmap{}}
+	l := &fetchLane{id: id, end: end, sender: sender, owed: map[block]int{}, window: windowFirst, measured: now, heard: now, remote: map[uint32]*bitmap{}}
 	f.lanes[id] = l
-	f.opening = max(0, f.opening-1)
 	if sender {
+		f.opening = 0
 		if !f.last {
 			from := uint32(len(f.entries))
 			f.send(id, message{Type: typeGetManifest, From: &from})
@@ -188,6 +197,7 @@ func (f *fetcher) addLane(now time.Time, id int, end string, sender bool) {
 	}
 	f.rateSince, f.rateBytes = now, f.arrived
 	f.nextLane = now.Add(laneEvery)
+	f.request(now)
 }
 
 func (f *fetcher) sayHave(lane int, ranges []Range) {
@@ -201,7 +211,6 @@ func (f *fetcher) sayHave(lane int, ranges []Range) {
 // removeLane gives back what was asked there.
 func (f *fetcher) removeLane(now time.Time, id int) {
 	l := f.lanes[id]
-	f.opening = max(0, f.opening-1)
 	if l == nil {
 		return
 	}
@@ -655,6 +664,8 @@ func (f *fetcher) blockArrived(now time.Time, lane int, b block, length int, h H
 	}
 	delete(l.owed, b)
 	l.owedBytes -= owed
+	l.got += int64(length)
+	l.window = min(windowMax, l.window+length)
 	file := f.files[b.file]
 	file.asked.clear(b.index)
 	if length != owed && (file.size >= 0 || length > BlockSize) {
@@ -771,9 +782,14 @@ func (f *fetcher) request(now time.Time) {
 	if n == 0 {
 		return
 	}
-	window := max(windowMin, min(windowMax, windowSum/n))
+	most := max(windowMin, min(windowMax, windowSum/n))
+	shared := len(f.lanes) > len(f.senders())
 	for _, id := range slices.Sorted(maps.Keys(f.lanes)) {
 		l := f.lanes[id]
+		window := min(l.window, most)
+		if shared {
+			window = min(window, max(windowShared, int(l.rate*windowTime.Seconds())))
+		}
 		if !l.accepted || l.unwanting || l.owedBytes > window*3/4 || len(l.owed) > owedBlocks*3/4 {
 			continue
 		}
@@ -832,7 +848,20 @@ func (f *fetcher) next(l *fetchLane) (block, bool) {
 		for file.cursor < end && (file.have.has(file.cursor) || file.asked.has(file.cursor)) {
 			file.cursor++
 		}
-		for i := file.cursor; i < end; i++ {
+		from := file.cursor
+		if len(f.lanes) > len(f.senders()) && file.size > 0 {
+			// Among several receivers each begins elsewhere, so that they have something for each other.
+			if file.spread = max(file.spread, uint32(f.place*float64(end))); file.spread < end {
+				for file.spread < end && (file.have.has(file.spread) || file.asked.has(file.spread)) {
+					file.spread++
+				}
+				from = max(from, file.spread)
+			}
+			if from == end {
+				from = file.cursor
+			}
+		}
+		for i := from; i < end; i++ {
 			if file.have.has(i) || file.asked.has(i) {
 				continue
 			}
@@ -869,6 +898,10 @@ func (f *fetcher) tick(now time.Time) {
 		return
 	}
 	for _, l := range f.lanes {
+		if elapsed := now.Sub(l.measured); elapsed >= windowTime {
+			l.rate = float64(l.got) / elapsed.Seconds()
+			l.got, l.measured = 0, now
+		}
 		waits := len(l.owed) > 0
 		for _, file := range f.files[f.first:] {
 			waits = waits || file.rootLane == l.id && (file.state == fileRooting || file.state == fileCompare)

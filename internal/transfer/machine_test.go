@@ -194,6 +194,9 @@ func (w *world) step(hostile bool) {
 			if len(ids) > 0 {
 				w.killLane(ids[w.rng.IntN(len(ids))])
 			}
+		case 5:
+			w.fetcher.pause(w.now, true)
+			w.doFetcher()
 		case 4: // a file is changed on the receiver's disk, behind its back
 			for b := range w.disk {
 				if !w.final[b.file] && w.fetcher.files != nil && int(b.file) < len(w.fetcher.files) && !w.fetcher.files[b.file].have.has(b.index) {
@@ -202,6 +205,10 @@ func (w *world) step(hostile bool) {
 				break
 			}
 		}
+	}
+	if w.fetcher.paused && w.rng.IntN(20) == 0 {
+		w.fetcher.pause(w.now, false)
+		w.doFetcher()
 	}
 	ids := slices.Sorted(maps.Keys(w.lanes))
 	if len(ids) == 0 {
@@ -344,5 +351,34 @@ func TestNothingIsSentTwiceOnGoodLanes(t *testing.T) {
 		if w.fetcher.resent != 0 {
 			t.Errorf("seed %d: %d bytes came for nothing", seed, w.fetcher.resent)
 		}
+	}
+}
+
+// TestADeselectedFileFreesTheWay: what is on its way still counts, nothing else is sent of it, and the others are complete.
+func TestADeselectedFileFreesTheWay(t *testing.T) {
+	w := newWorld(t, 1)
+	w.content = [][]byte{make([]byte, 40*BlockSize), make([]byte, 10*BlockSize)}
+	w.startServer()
+	w.startFetcher()
+	for steps := 0; !w.over; steps++ {
+		if steps == 60 {
+			w.fetcher.skip(w.now, 0)
+			w.doFetcher()
+		}
+		w.step(false)
+		if steps > 100_000 {
+			t.Fatal("not over")
+		}
+	}
+	sent := 0
+	for b, n := range w.sent {
+		if b.file == 0 {
+			sent++
+		} else if n != 1 {
+			t.Errorf("block %v was sent %d times", b, n)
+		}
+	}
+	if sent == 0 || sent == 40 || w.final[0] || !w.final[1] {
+		t.Errorf("%d blocks of the deselected file were sent; names: %v", sent, w.final)
 	}
 }

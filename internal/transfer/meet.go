@@ -138,7 +138,6 @@ type meeting struct {
 	keys     keyring
 	cert     tls.Certificate
 	loopback bool // the server is on this machine: the other end may be too
-	accepts  bool // answers offers
 	session  *signalclient.Session
 	ready    chan struct{} // session is set
 
@@ -178,7 +177,7 @@ func meet(ctx context.Context, server Server, ticket Ticket, role string, on han
 	if err != nil {
 		return nil, err
 	}
-	m := &meeting{server: server, keys: ticket.keyring(), cert: cert, loopback: isLoopback(server.URL), accepts: role == roleSender, conns: map[string]*conn{}, ready: make(chan struct{}), on: on}
+	m := &meeting{server: server, keys: ticket.keyring(), cert: cert, loopback: isLoopback(server.URL), conns: map[string]*conn{}, ready: make(chan struct{}), on: on}
 	m.ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if server.Lanes != LanesWebRTC {
 		if m.native, err = listenNative(m); err != nil {
@@ -279,7 +278,7 @@ func (m *meeting) signalled(from string, d signalData) {
 	c := m.conns[key]
 	offered := d.Native != "" || d.Description != nil && d.Description.Type == webrtc.SDPTypeOffer
 	if c == nil {
-		if !offered || !m.accepts || m.ctx.Err() != nil {
+		if !offered || m.ctx.Err() != nil {
 			return
 		}
 		n := 0

@@ -35,7 +35,7 @@ func (n *native) newICEPath(c *conn) (*icePath, error) {
 	n.m.mu.Lock()
 	servers := n.m.ice.Servers
 	n.m.mu.Unlock()
-	config := &ice.AgentConfig{NetworkTypes: []ice.NetworkType{ice.NetworkTypeUDP4, ice.NetworkTypeUDP6}, MulticastDNSMode: ice.MulticastDNSModeDisabled, IncludeLoopback: n.m.loopback}
+	var uris []*stun.URI
 	for _, s := range servers {
 		for _, u := range s.URLs {
 			uri, err := stun.ParseURI(u)
@@ -43,10 +43,16 @@ func (n *native) newICEPath(c *conn) (*icePath, error) {
 				continue // of a kind that we do not know
 			}
 			uri.Username, uri.Password = s.Username, s.Credential
-			config.Urls = append(config.Urls, uri)
+			uris = append(uris, uri)
 		}
 	}
-	agent, err := ice.NewAgent(config)
+	options := []ice.AgentOption{
+		ice.WithUrls(uris), ice.WithNetworkTypes([]ice.NetworkType{ice.NetworkTypeUDP4, ice.NetworkTypeUDP6}), ice.WithMulticastDNSMode(ice.MulticastDNSModeDisabled),
+	}
+	if n.m.loopback {
+		options = append(options, ice.WithIncludeLoopback())
+	}
+	agent, err := ice.NewAgentWithOptions(options...)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	mrand "math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -18,6 +19,7 @@ import (
 const (
 	dialFailures = 5 // in a row, with the sender in sight
 	redialEach   = time.Second
+	swarmPeers   = 8 // other receivers that one dials
 )
 
 // ReceiveConfig says what to receive, and where to. Server, Ticket and Dir (or Stream) are required.
@@ -61,6 +63,8 @@ type receiver struct {
 
 	mu       sync.Mutex
 	fetcher  *fetcher
+	server   *server         // for other receivers
+	met      map[string]bool // other receivers that were dialled
 	ports    map[int]*port
 	lastPort int
 	dialing  bool
@@ -81,7 +85,7 @@ func Receive(ctx context.Context, cfg ReceiveConfig) (Result, error) {
 	if cfg.OnEvent == nil {
 		cfg.OnEvent = func(Event) {}
 	}
-	r := &receiver{cfg: cfg, ports: map[int]*port{}, stirred: make(chan struct{}, 1), ended: make(chan error, 1), finishQ: make(chan struct{}, 1),
+	r := &receiver{cfg: cfg, server: newServer(0), met: map[string]bool{}, ports: map[int]*port{}, stirred: make(chan struct{}, 1), ended: make(chan error, 1), finishQ: make(chan struct{}, 1),
 		arrived: make(chan struct{}, 1), poured: make(chan struct{}), noNative: map[string]bool{}}
 	return r.run(ctx)
 }
@@ -95,6 +99,7 @@ func (r *receiver) run(ctx context.Context) (result Result, err error) {
 		return result, err
 	}
 	r.fetcher = newFetcher(nil)
+	r.fetcher.place = mrand.Float64()
 	if r.cfg.Lanes > 0 {
 		r.fetcher.maxLanes = r.cfg.Lanes
 	}
@@ -107,7 +112,9 @@ func (r *receiver) run(ctx context.Context) (result Result, err error) {
 		}
 		err = errors.Join(err, r.disk.close())
 	}()
-	m, err := meet(ctx, r.cfg.Server, r.cfg.Ticket, roleReceiver, handlers{members: r.stir, lane: func(_ string, l lane) { l.Close() }, lie: func() {}})
+	m, err := meet(ctx, r.cfg.Server, r.cfg.Ticket, roleReceiver, handlers{
+		members: r.stir, lane: func(_ string, l lane) { r.wg.Go(func() { _ = r.adopt(l) }) }, lie: func() {}, // a lane that ends at once is none
+	})
 	if err != nil {
 		return result, err
 	}
@@ -153,12 +160,13 @@ func (r *receiver) run(ctx context.Context) (result Result, err error) {
 		r.fetcher.tick(now)
 		actions := r.fetcher.take()
 		lanes := len(r.fetcher.senders())
-		dial := lanes == 0 && !r.dialing && !r.complete && now.After(redial) && len(r.ports) == 0
+		dial := lanes == 0 && !r.dialing && !r.complete && now.After(redial)
 		progress := r.progressLocked()
 		failures := r.failures
 		r.mu.Unlock()
 		r.do(actions)
 		r.cfg.OnProgress(progress)
+		r.swarm()
 		if !dial {
 			continue
 		}
@@ -269,6 +277,61 @@ func (r *receiver) dial(p member) {
 	})
 }
 
+// swarm connects to other receivers: those towards whom we make the offer.
+func (r *receiver) swarm() {
+	for _, p := range r.meeting.with(roleReceiver) {
+		r.mu.Lock()
+		wanted := p.offer && r.fetcher.chosen && !r.complete && !r.met[p.id] && len(r.met) < swarmPeers
+		if wanted {
+			r.met[p.id] = true
+		}
+		r.mu.Unlock()
+		if !wanted {
+			continue
+		}
+		r.wg.Go(func() {
+			l, err := r.meeting.dial(r.ctx, p, r.meeting.native != nil && p.native)
+			if err == nil {
+				err = r.adopt(l)
+			}
+			if err != nil {
+				r.cfg.Server.log().Debug("dial another receiver", "err", err) // the sender has everything
+			}
+		})
+	}
+}
+
+// next reads the next block that another receiver wants.
+func (r *receiver) next(p *port, buf []byte) (*outBlock, error) {
+	for {
+		r.mu.Lock()
+		b, ok := r.server.next(p.id)
+		actions := r.server.take()
+		var hash Hash
+		have := ok && int(b.file) < len(r.fetcher.files) && r.fetcher.files[b.file].have.has(b.index)
+		if have {
+			hash = r.fetcher.files[b.file].hashes[b.index]
+		}
+		length := 0
+		if have {
+			length = r.fetcher.files[b.file].length(b.index)
+		}
+		r.mu.Unlock()
+		r.do(actions)
+		if !ok {
+			return nil, nil
+		}
+		if !have {
+			continue // it never said so
+		}
+		n, err := r.disk.read(b, buf[:length])
+		if err != nil {
+			return nil, err
+		}
+		return &outBlock{b, hash, buf[:n]}, nil
+	}
+}
+
 // adopt says hello on a lane, and runs it.
 func (r *receiver) adopt(l lane) error {
 	r.mu.Lock()
@@ -284,7 +347,11 @@ func (r *receiver) adopt(l lane) error {
 		return err
 	}
 	r.mu.Lock()
-	r.path = l.String()
+	if p.role == roleSender {
+		r.path = l.String()
+	} else {
+		r.server.addReceiver(time.Now(), p.id, p.end)
+	}
 	r.fetcher.addLane(time.Now(), p.id, p.end, p.role == roleSender)
 	actions := r.fetcher.take()
 	r.mu.Unlock()
@@ -293,7 +360,12 @@ func (r *receiver) adopt(l lane) error {
 		written := make(chan struct{})
 		go func() {
 			defer close(written)
-			p.close(p.write(nil))
+			if p.role == roleSender {
+				p.close(p.write(nil))
+				return
+			}
+			buf := make([]byte, BlockSize)
+			p.close(p.write(func() (*outBlock, error) { return r.next(p, buf) }))
 		}()
 		err := p.read(r)
 		var no *refusal.Refusal
@@ -307,16 +379,17 @@ func (r *receiver) adopt(l lane) error {
 		<-written
 		r.mu.Lock()
 		delete(r.ports, p.id)
+		r.server.removeLane(p.id)
 		r.fetcher.removeLane(time.Now(), p.id)
 		actions := r.fetcher.take()
-		complete := r.complete && len(r.failed) == 0
+		complete := r.complete && len(r.failed) == 0 && p.role == roleSender
 		r.mu.Unlock()
 		r.do(actions)
 		r.stir()
 		if complete {
 			r.end(nil) // the sender's bye was lost
 		}
-		if no != nil && (no.Code == refusal.PathUnsafe || no.Code == refusal.DiskFull || no.Code == refusal.VersionUnsupported || no.Code == refusal.Corrupt) {
+		if no != nil && p.role == roleSender && (no.Code == refusal.PathUnsafe || no.Code == refusal.DiskFull || no.Code == refusal.VersionUnsupported || no.Code == refusal.Corrupt) {
 			r.end(no)
 		}
 	})
@@ -538,10 +611,19 @@ func (r *receiver) pour() {
 
 func (r *receiver) onMessage(p *port, m *message) error {
 	r.mu.Lock()
-	err := r.fetcher.message(time.Now(), p.id, m)
-	actions := r.fetcher.take()
+	var err error
+	asked := p.role == roleReceiver && (m.Type == typeWant || m.Type == typeUnwant)
+	if asked {
+		err = r.server.message(time.Now(), p.id, m)
+	} else {
+		err = r.fetcher.message(time.Now(), p.id, m)
+	}
+	actions := append(r.fetcher.take(), r.server.take()...)
 	r.mu.Unlock()
 	r.do(actions)
+	if asked {
+		p.stir()
+	}
 	r.more()
 	return err
 }

@@ -168,6 +168,10 @@ func (s *sender) run(ctx context.Context) (err error) {
 				s.farewell(refusal.From(err).Code)
 			}
 			s.drain()
+			s.mu.Lock()
+			progress := s.progressLocked()
+			s.mu.Unlock()
+			s.cfg.OnProgress(progress)
 			return err
 		case <-m.session.Done():
 			// Lanes go on; but nobody new can come.

@@ -65,6 +65,11 @@ func (s *server) addLane(now time.Time, id int, end string) {
 	s.lanes[id] = &serveLane{id: id, end: end, manifest: -1, spoke: now}
 }
 
+// addReceiver is a lane to another receiver: there is no manifest, and no accepting; whoever reads the blocks knows which there are.
+func (s *server) addReceiver(now time.Time, id int, end string) {
+	s.lanes[id] = &serveLane{id: id, end: end, manifest: -1, spoke: now, receiver: true}
+}
+
 func (s *server) removeLane(id int) {
 	delete(s.lanes, id)
 	s.roots = slices.DeleteFunc(s.roots, func(r rootWish) bool { return r.lane == id })
