@@ -136,6 +136,8 @@ type Server struct {
 	work   context.Context
 	cancel context.CancelFunc // ends work: the last operations on the channels
 
+	budgets *throttle.Budgets // of REST requests and connects
+
 	tasks sync.WaitGroup // goroutines of links; Add under mu while not closed, or by a task
 
 	mu       sync.Mutex // guards what follows; taken before a queue's lock; nothing blocks under it
@@ -143,7 +145,6 @@ type Server struct {
 	links    map[*link]struct{}
 	lost     map[*link]time.Duration // without a socket, and when their membership ends
 	halfOpen map[netip.Prefix]int
-	budgets  map[netip.Prefix]*throttle.Bucket
 	rooms    map[channel.Key]*room
 	listed   map[string]map[*room]struct{} // rooms that are listed, by project
 	tickets  map[string]*ticket            // by token
@@ -157,7 +158,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, epoch: time.Now(), links: map[*link]struct{}{}, lost: map[*link]time.Duration{}, halfOpen: map[netip.Prefix]int{},
-		budgets: map[netip.Prefix]*throttle.Bucket{}, rooms: map[channel.Key]*room{}, listed: map[string]map[*room]struct{}{}, tickets: map[string]*ticket{}}
+		budgets: throttle.NewBudgets(cfg.RequestsPerSecond, cfg.RequestBurst), rooms: map[channel.Key]*room{}, listed: map[string]map[*room]struct{}{}, tickets: map[string]*ticket{}}
 	s.work, s.cancel = context.WithCancel(context.Background()) // ended by Run
 	return s, nil
 }
@@ -282,15 +283,7 @@ func (s *Server) leave(l *link) {
 
 // mayAsk takes one request from the address's budget.
 func (s *Server) mayAsk(network netip.Prefix) *refusal.Refusal {
-	now := s.now()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	b := s.budgets[network]
-	if b == nil {
-		b = &throttle.Bucket{Tokens: float64(s.cfg.RequestBurst), At: now}
-		s.budgets[network] = b
-	}
-	if wait, _ := b.Take(now, s.cfg.RequestsPerSecond, float64(s.cfg.RequestBurst), 0); wait > 0 {
+	if wait := s.budgets.Take(network, s.now()); wait > 0 {
 		return refusal.Newf(refusal.RateLimited, "Too many requests from this address.").After(wait)
 	}
 	return nil
@@ -329,12 +322,8 @@ func (s *Server) sweep() {
 			over = append(over, l)
 		}
 	}
-	for a, b := range s.budgets {
-		if now-b.At > time.Duration(float64(s.cfg.RequestBurst)/s.cfg.RequestsPerSecond*float64(time.Second)) {
-			delete(s.budgets, a) // full again
-		}
-	}
 	s.mu.Unlock()
+	s.budgets.Forget(now)
 	for _, l := range silent {
 		if m := l.member.Load(); m != nil {
 			m.Lost(s.work)

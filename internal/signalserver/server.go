@@ -118,6 +118,7 @@ type Server struct {
 	work   context.Context
 	cancel context.CancelFunc // ends work: the last operations on the channels
 	counts counts
+	joins  *throttle.Budgets
 
 	tasks sync.WaitGroup // goroutines of links; Add under mu while not closed, or by a task
 
@@ -126,7 +127,6 @@ type Server struct {
 	links    map[*link]struct{}
 	named    map[string]*link // SSE links by their name
 	halfOpen map[netip.Prefix]int
-	joins    map[netip.Prefix]*throttle.Bucket
 }
 
 type counts struct {
@@ -139,7 +139,8 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, epoch: time.Now(), links: map[*link]struct{}{}, named: map[string]*link{}, halfOpen: map[netip.Prefix]int{}, joins: map[netip.Prefix]*throttle.Bucket{}}
+	s := &Server{cfg: cfg, epoch: time.Now(), links: map[*link]struct{}{}, named: map[string]*link{}, halfOpen: map[netip.Prefix]int{},
+		joins: throttle.NewBudgets(cfg.JoinsPerSecond, cfg.JoinBurst)}
 	s.work, s.cancel = context.WithCancel(context.Background()) // ended by Run
 	return s, nil
 }
@@ -299,15 +300,7 @@ func (s *Server) closeLink(l *link) {
 
 // mayJoin takes one join from the address's budget.
 func (s *Server) mayJoin(network netip.Prefix) *refusal.Refusal {
-	now := s.now()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	b := s.joins[network]
-	if b == nil {
-		b = &throttle.Bucket{Tokens: float64(s.cfg.JoinBurst), At: now}
-		s.joins[network] = b
-	}
-	if wait, _ := b.Take(now, s.cfg.JoinsPerSecond, float64(s.cfg.JoinBurst), 0); wait > 0 {
+	if wait := s.joins.Take(network, s.now()); wait > 0 {
 		s.counts.limited.Add(1)
 		return refusal.Newf(refusal.RateLimited, "Too many joins from this address.").After(wait)
 	}
@@ -352,12 +345,8 @@ func (s *Server) sweep() {
 			}
 		}
 	}
-	for a, b := range s.joins {
-		if now-b.At > time.Duration(float64(s.cfg.JoinBurst)/s.cfg.JoinsPerSecond*float64(time.Second)) {
-			delete(s.joins, a) // full again
-		}
-	}
 	s.mu.Unlock()
+	s.joins.Forget(now)
 	for _, l := range renew {
 		l.renewICE()
 	}

@@ -1,8 +1,10 @@
-// Package throttle has what edges hold clients to a rate with: a token bucket of two words, and the network that counts as one client's address.
+// Package throttle has what edges hold clients to a rate with: a token bucket of two words, the network that counts as one client's address, and a
+// bucket for each such network.
 package throttle
 
 import (
 	"net/netip"
+	"sync"
 	"time"
 )
 
@@ -39,4 +41,42 @@ func Network(a netip.Addr) netip.Prefix {
 		return netip.Prefix{}
 	}
 	return p
+}
+
+// Budgets are buckets by network, made when a network is first heard of. Safe for concurrent use.
+type Budgets struct {
+	perSecond, burst float64
+
+	mu      sync.Mutex
+	buckets map[netip.Prefix]*Bucket
+}
+
+// NewBudgets gives each network a bucket of that rate and size.
+func NewBudgets(perSecond float64, burst int) *Budgets {
+	return &Budgets{perSecond: perSecond, burst: float64(burst), buckets: map[netip.Prefix]*Bucket{}}
+}
+
+// Take takes one token of the network and returns 0; or, if there is none, how long until there is one.
+func (b *Budgets) Take(network netip.Prefix, now time.Duration) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	bucket := b.buckets[network]
+	if bucket == nil {
+		bucket = &Bucket{Tokens: b.burst, At: now}
+		b.buckets[network] = bucket
+	}
+	wait, _ := bucket.Take(now, b.perSecond, b.burst, 0)
+	return wait
+}
+
+// Forget lets go of the buckets that must be full again.
+func (b *Budgets) Forget(now time.Duration) {
+	full := time.Duration(b.burst / b.perSecond * float64(time.Second))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for network, bucket := range b.buckets {
+		if now-bucket.At > full {
+			delete(b.buckets, network)
+		}
+	}
 }
