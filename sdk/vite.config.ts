@@ -1,22 +1,27 @@
 import { defineConfig } from "vite";
 
-// Two builds of one source: an ES module, and (--mode global) a classic script that defines `Madang`.
+// Four builds: an ES module, a classic script that defines `Madang` (--mode global), and for file transfer a module that imports the first one
+// (--mode transfer) and the script of its worker (--mode worker).
 export default defineConfig(({ mode }) => {
-	const global = mode === "global";
+	const builds: Record<string, { entry: string; format: "es" | "iife"; file: string }> = {
+		global: { entry: "src/index.ts", format: "iife", file: "madang.global.js" },
+		transfer: { entry: "src/transfer/index.ts", format: "es", file: "madang-transfer.js" },
+		worker: { entry: "src/transfer/worker.ts", format: "es", file: "madang-transfer-worker.js" },
+	};
+	const build = builds[mode] ?? { entry: "src/index.ts", format: "es", file: "madang.js" };
 	return {
 		// A classic script learns its address from document.currentScript instead.
-		define: global ? { "import.meta.url": "undefined" } : {},
+		define: mode === "global" ? { "import.meta.url": "undefined" } : {},
 		build: {
 			target: "es2022",
 			sourcemap: true,
-			emptyOutDir: !global,
-			lib: {
-				entry: "src/index.ts",
-				name: "Madang",
-				formats: [global ? "iife" : "es"],
-				fileName: () => (global ? "madang.global.js" : "madang.js"),
+			emptyOutDir: !(mode in builds),
+			lib: { entry: build.entry, name: "Madang", formats: [build.format], fileName: () => build.file },
+			rolldownOptions: {
+				// What calls and transfers have in common is loaded once.
+				external: mode === "transfer" ? (id) => id.endsWith("/index.js") && !id.includes("node_modules") : [],
+				output: { minify: true, chunkFileNames: "[name].js", paths: mode === "transfer" ? () => "./madang.js" : {} },
 			},
-			rolldownOptions: { output: { minify: true, chunkFileNames: "[name].js" } },
 		},
 	};
 });

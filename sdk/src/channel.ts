@@ -7,6 +7,7 @@ import type { LocalMedia } from "./media.js";
 import { onNetworkHint } from "./network.js";
 import { Peer, type PeerHost } from "./peer.js";
 import { defaultReconnect, type ReconnectPolicy } from "./reconnect.js";
+import { baseURL, loadedFrom } from "./server.js";
 import { Session, type Welcome } from "./session.js";
 import type { PeerStats } from "./stats.js";
 import { warmUp } from "./warm.js";
@@ -40,6 +41,11 @@ export interface JoinOptions {
 	info?: unknown;
 	/** What to publish at once. A promise is not waited for: joining and connecting go on meanwhile. */
 	media?: LocalMedia | Promise<LocalMedia> | null | undefined;
+	/**
+	 * Whether to make connections to the other peers. With `false` there is no media, and what peers want to say to each other goes through
+	 * {@link Peer.signal}. Default `true`.
+	 */
+	connect?: boolean | undefined;
 	/** Ask the members first. */
 	ring?: boolean | undefined;
 	/** Ends the joining. It has no effect once joined. */
@@ -186,6 +192,7 @@ export class Channel extends Emitter<ChannelEvents> {
 	readonly #options: JoinOptions;
 	readonly #first: { joined(): void; failed(error: MadangError): void };
 	readonly #session: Session;
+	readonly #server: string;
 	readonly #end = new AbortController();
 	/** Made once: the server gives the same instance the same peer id. */
 	readonly #instance: string;
@@ -219,8 +226,9 @@ export class Channel extends Emitter<ChannelEvents> {
 			info: options.info ?? null,
 			media: nothing,
 		});
+		this.#server = baseURL(options.server);
 		const session = new Session({
-			server: baseURL(options.server),
+			server: this.#server,
 			transport: options.transport ?? "auto",
 			reconnect: options.reconnect ?? defaultReconnect,
 			join: () => this.#joinMessage(),
@@ -279,6 +287,16 @@ export class Channel extends Emitter<ChannelEvents> {
 	/** The last round trip to the server, in milliseconds; `null` before the first. */
 	get rttMs(): number | null {
 		return this.#session.rttMs;
+	}
+
+	/** The server's base URL, with a slash at its end. */
+	get server(): string {
+		return this.#server;
+	}
+
+	/** STUN and TURN servers, with credentials that are valid now. */
+	get iceServers(): readonly RTCIceServer[] {
+		return this.#ice;
 	}
 
 	/** How the server is reached now. */
@@ -495,7 +513,7 @@ export class Channel extends Emitter<ChannelEvents> {
 				return;
 			}
 			case "signal":
-				this.#peers.get(String(message.from))?.live?.receive(message.data as SignalData);
+				this.#signal(this.#peers.get(String(message.from)), message.data);
 				return;
 			case "command":
 				this.#command(message);
@@ -523,6 +541,13 @@ export class Channel extends Emitter<ChannelEvents> {
 				for (const peer of this.#peers.values()) peer.live?.updateIceServers();
 				return;
 		}
+	}
+
+	/** About the connection to the peer, or about something else that the two have with each other. */
+	#signal(peer: Peer | undefined, data: unknown): void {
+		const transfer = typeof data === "object" && data !== null && "transfer" in data;
+		if (transfer || this.#options.connect === false) peer?.emit("signal", data);
+		else peer?.live?.receive(data as SignalData);
 	}
 
 	#command(message: ServerMessage): void {
@@ -610,7 +635,7 @@ export class Channel extends Emitter<ChannelEvents> {
 		this.#ringing.delete(id);
 		this.#peers.set(id, peer);
 		peer.update(wire);
-		peer.connect(wire.polite !== false, wire.offer === true, this.#me.media);
+		if (this.#options.connect !== false) peer.connect(wire.polite !== false, wire.offer === true, this.#me.media);
 		if (!known) this.emit("peer-joined", peer);
 	}
 
@@ -697,32 +722,6 @@ function idOf(peer: Peer | string): string {
 	return typeof peer === "string" ? peer : peer.id;
 }
 
-/** Where this module came from; the build for classic scripts has no `import.meta`. */
-const loadedFrom: string | undefined =
-	import.meta.url ??
-	(typeof document === "undefined" ? undefined : (document.currentScript as HTMLScriptElement | null)?.src);
-
 /** Comes with the first PlayRTC peer, which most pages never meet. The build for classic scripts is one file, and finds the module beside it. */
 const loadFramed = (): Promise<typeof import("./framed.js")> =>
 	import.meta.url ? import("./framed.js") : import(/* @vite-ignore */ new URL("framed.js", loadedFrom).href);
-
-/** The server's base URL, with a slash at its end. */
-function baseURL(server: string | URL | undefined): string {
-	if (server !== undefined) {
-		const url = new URL(server, typeof location === "undefined" ? undefined : location.href);
-		if (!url.pathname.endsWith("/")) url.pathname += "/";
-		url.search = url.hash = "";
-		return url.href;
-	}
-	const own = loadedFrom && /^https?:/.test(loadedFrom) ? new URL(loadedFrom) : undefined;
-	// Our servers have it at /sdk/, perhaps below a path of a proxy. A bundle of the application's is anywhere on its origin.
-	const prefix = own?.pathname.match(/^(.*\/)sdk\/madang(\.global)?\.js$/)?.[1];
-	if (own) return new URL(prefix ?? "/", own).href;
-	if (typeof location === "undefined" || !/^https?:/.test(location.href)) {
-		throw new MadangError("invalid_field", {
-			message: "The option server is needed here.",
-			detail: { field: "server" },
-		});
-	}
-	return new URL("/", location.href).href;
-}

@@ -34,6 +34,16 @@ const own = {
 		en: "Too much is waiting to be sent.",
 		ko: "보내기를 기다리는 데이터가 너무 많아요.",
 	},
+	no_storage: {
+		retry: "never",
+		en: "This page has no storage for files of this size: it has no https, or the window is private.",
+		ko: "이 페이지에는 이만한 크기의 파일을 저장할 공간이 없어요. https가 아니거나 비공개 창이에요.",
+	},
+	in_use: {
+		retry: "later",
+		en: "Another tab of this browser is receiving the same files.",
+		ko: "이 브라우저의 다른 탭에서 같은 파일을 받고 있어요.",
+	},
 	unsupported: {
 		retry: "never",
 		en: "This browser cannot do that.",

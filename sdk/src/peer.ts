@@ -5,7 +5,15 @@ import { Emitter } from "./emitter.js";
 import { aborted, MadangError, quiet } from "./errors.js";
 import type { FramedLink } from "./framed.js";
 import { Judge, noStats, type PeerStats, type Quality, StatsReader } from "./stats.js";
-import { type MediaState, type MediaStates, type Role, type Source, sources, type WirePeer } from "./wire.js";
+import {
+	type MediaState,
+	type MediaStates,
+	type Role,
+	type SignalData,
+	type Source,
+	sources,
+	type WirePeer,
+} from "./wire.js";
 
 /** A track that a peer sends. */
 export class RemoteTrack {
@@ -43,6 +51,8 @@ export type PeerEvents = {
 	message: [data: string | ArrayBuffer];
 	/** A file from a PlayRTC page or app. */
 	file: [file: File];
+	/** What the peer has sent with {@link Peer.signal}. */
+	signal: [data: unknown];
 	/** A new judgement, about once a second. */
 	quality: [quality: Quality];
 };
@@ -153,6 +163,14 @@ export class Peer extends Emitter<PeerEvents> {
 		if (data instanceof Blob) return quiet(Promise.reject(new MadangError("unsupported")));
 		const link = this.#plain ?? this.#openPlain();
 		return quiet(abortable(link, options.signal).then((open) => open.send(data, options)));
+	}
+
+	/**
+	 * Sends any JSON value to the peer through the server, which does not look at it; it arrives as the event `signal`. In a channel that makes
+	 * connections (see `connect` of `JoinOptions`), `data` must be an object with the member `transfer`: all else is about the connection.
+	 */
+	signal(data: unknown): void {
+		this.#host.signal(data as SignalData);
 	}
 
 	/** Lets ICE look for a path again. The SDK does so by itself when it is needed. */

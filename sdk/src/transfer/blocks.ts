@@ -1,0 +1,96 @@
+/** The unit of hashing and of resuming: 256 KiB. */
+export const blockBytes = 256 * 1024;
+
+/** How many blocks a file of this size has; an empty file has none. */
+export const blockCount = (size: number) => Math.ceil(size / blockBytes);
+
+/** How long a block of a file of this size is: the last one may be shorter. */
+export const blockLength = (size: number, block: number) => Math.min(blockBytes, size - block * blockBytes);
+
+/** How many blocks a file has whose size is not known yet. */
+export const unknownCount = Number.POSITIVE_INFINITY;
+
+/** Which blocks of a file are there. Bit `n & 7`, counted from the lowest, of byte `n >> 3`. It may be made before the number of blocks is known. */
+export class Bitmap {
+	#bytes: Uint8Array;
+	#length: number;
+	#count = 0;
+
+	constructor(length: number) {
+		this.#length = length;
+		this.#bytes = new Uint8Array(Number.isFinite(length) ? (length + 7) >> 3 : 64);
+	}
+
+	/** The number of blocks, perhaps {@link unknownCount}. */
+	get length(): number {
+		return this.#length;
+	}
+
+	/** Forgets what is beyond the new length. */
+	set length(length: number) {
+		for (let index = this.#bytes.length * 8 - 1; index >= length; index--) this.delete(index);
+		this.#length = length;
+	}
+
+	get count(): number {
+		return this.#count;
+	}
+
+	get full(): boolean {
+		return this.#count === this.#length;
+	}
+
+	has(index: number): boolean {
+		return (((this.#bytes[index >> 3] ?? 0) >> (index & 7)) & 1) === 1;
+	}
+
+	/** Whether it was not there before. */
+	add(index: number): boolean {
+		if (index < 0 || index >= this.#length || this.has(index)) return false;
+		if (index >> 3 >= this.#bytes.length) {
+			const bytes = new Uint8Array(Math.max(this.#bytes.length * 2, (index >> 3) + 1));
+			bytes.set(this.#bytes);
+			this.#bytes = bytes;
+		}
+		this.#bytes[index >> 3] = (this.#bytes[index >> 3] as number) | (1 << (index & 7));
+		this.#count++;
+		return true;
+	}
+
+	delete(index: number): boolean {
+		if (!this.has(index)) return false;
+		this.#bytes[index >> 3] = (this.#bytes[index >> 3] as number) & ~(1 << (index & 7));
+		this.#count--;
+		return true;
+	}
+}
+
+/** The hashes of a file's blocks, as far as they are known. */
+export class HashList {
+	#bytes = new Uint8Array(32 * 16);
+	readonly #known = new Bitmap(unknownCount);
+
+	get count(): number {
+		return this.#known.count;
+	}
+
+	get(block: number): Uint8Array | undefined {
+		return this.#known.has(block) ? this.#bytes.subarray(block * 32, block * 32 + 32) : undefined;
+	}
+
+	set(block: number, hash: Uint8Array): void {
+		const need = (block + 1) * 32;
+		if (need > this.#bytes.length) {
+			const bytes = new Uint8Array(Math.max(this.#bytes.length * 2, need));
+			bytes.set(this.#bytes);
+			this.#bytes = bytes;
+		}
+		this.#bytes.set(hash, block * 32);
+		this.#known.add(block);
+	}
+
+	/** Those of the first `count` blocks; all of them must be known. */
+	*first(count: number): Generator<Uint8Array> {
+		for (let block = 0; block < count; block++) yield this.get(block) as Uint8Array;
+	}
+}

@@ -1,0 +1,56 @@
+import type { ReceiverState } from "./server.js";
+import type { Entry } from "./wire.js";
+
+// What the page and the worker of a transfer say to each other.
+
+/** Where received files go. */
+export type Place =
+	| { readonly kind: "staging" }
+	| { readonly kind: "memory" }
+	| { readonly kind: "direct"; readonly targets: ReadonlyMap<number, FileSystemFileHandle> };
+
+export type ToWorker =
+	| { type: "send"; entries: Entry[]; files: (Blob | null)[]; end: string; name: string | undefined; receivers: number }
+	| { type: "receive"; id: string; name: string | undefined }
+	| { type: "lane"; lane: number; channel: RTCDataChannel | MessagePort }
+	| { type: "lane-bytes"; lane: number; bytes: number }
+	| { type: "lane-end"; lane: number }
+	| { type: "accept"; chosen: number[] | null; place: Place }
+	| { type: "choose"; file: number; chosen: boolean }
+	| { type: "pause"; on: boolean }
+	| { type: "cancel"; code: "cancelled" | "declined" }
+	/** Removes what was received from the browser's own storage. */
+	| { type: "discard" };
+
+/** How a file of the manifest is doing, at the receiver. */
+export interface FileState {
+	readonly file: number;
+	readonly bytes: number;
+	readonly size: number | null;
+	readonly done: boolean;
+	readonly failed: string | null;
+}
+
+export type FromWorker =
+	/** A receiver may have lanes now. */
+	| { type: "ready" }
+	/** The lane is of no use any more. */
+	| { type: "lane-ended"; lane: number; code: string }
+	| { type: "lane-ready"; lane: number }
+	| { type: "manifest"; entries: Entry[]; senderName: string | null }
+	| {
+			type: "receiving";
+			bytes: number;
+			total: number;
+			arrived: number;
+			accepted: boolean;
+			senderPaused: boolean;
+			files: FileState[];
+	  }
+	| { type: "sending"; receivers: ReceiverState[]; sentBytes: number; failed: [file: number, code: string][] }
+	/** The receiver has everything: the files of these numbers, `null` where the user has them already. */
+	| { type: "complete"; files: number[]; contents: (Blob | null)[] }
+	/** The sender is done. */
+	| { type: "sent" }
+	| { type: "resumed"; bytes: number }
+	| { type: "ended"; code: string };

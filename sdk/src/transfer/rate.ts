@@ -1,0 +1,62 @@
+/** Bytes per second over the last few seconds, and from it the time that is left. */
+export class Rate {
+	readonly #points: { atMs: number; bytes: number }[] = [];
+	readonly #overMs: number;
+
+	constructor(overMs = 5_000) {
+		this.#overMs = overMs;
+	}
+
+	add(bytes: number, atMs: number): void {
+		this.#points.push({ atMs, bytes });
+		while (this.#points.length > 2 && atMs - (this.#points[1]?.atMs ?? atMs) > this.#overMs) this.#points.shift();
+	}
+
+	get bytesPerSecond(): number {
+		const first = this.#points[0];
+		const last = this.#points.at(-1);
+		if (!first || !last || last.atMs <= first.atMs) return 0;
+		return Math.max(0, ((last.bytes - first.bytes) * 1_000) / (last.atMs - first.atMs));
+	}
+}
+
+/** With so many lanes no path was seen to gain by another one. */
+const mostLanes = 8;
+const stepMs = 2_000;
+const growth = 1.1;
+
+/**
+ * How many lanes a receiver has: one more each two seconds, as long as it makes the transfer faster. Lanes that gain nothing would take
+ * from other connections.
+ */
+export class LanePolicy {
+	#wanted = 1;
+	#settled = false;
+	#best = 0;
+	#sinceMs: number | null = null;
+	#sinceBytes = 0;
+
+	get wanted(): number {
+		return this.#wanted;
+	}
+
+	/** What has arrived in all, while blocks are being fetched. */
+	observe(bytes: number, nowMs: number): void {
+		if (this.#settled) return;
+		if (this.#sinceMs === null || bytes === this.#sinceBytes) {
+			this.#sinceMs = nowMs;
+			this.#sinceBytes = bytes;
+			return;
+		}
+		if (nowMs - this.#sinceMs < stepMs) return;
+		const rate = (bytes - this.#sinceBytes) / (nowMs - this.#sinceMs);
+		this.#sinceMs = nowMs;
+		this.#sinceBytes = bytes;
+		if (rate < this.#best * growth || this.#wanted >= mostLanes) {
+			this.#settled = true;
+			return;
+		}
+		this.#best = rate;
+		this.#wanted++;
+	}
+}

@@ -1,0 +1,168 @@
+import { MadangError } from "../index.js";
+import type { ReceivedFile } from "./index.js";
+import { localPaths } from "./path.js";
+import { cleanStaging, memoryBytes, removeStaging } from "./store.js";
+import type { Entry } from "./wire.js";
+import { zip } from "./zip.js";
+
+// Where received files may go in this browser, and how they come to the user: docs/sdk.md, "Where received files go".
+
+/** What the browser's storage takes beside the files: journals, and what it needs itself. */
+const slackBytes = 16 << 20;
+
+export interface Room {
+	readonly kind: "staging" | "memory";
+	/** Bytes that fit. */
+	readonly bytes: number;
+	/** Why it does not fit. */
+	readonly error: MadangError | null;
+	/** The user can choose a place on the disk instead, where there is perhaps more room. */
+	readonly direct: boolean;
+}
+
+const canPick = () => typeof (globalThis as { showSaveFilePicker?: unknown }).showSaveFilePicker === "function";
+
+/** Whether a transfer of so many bytes fits, and where. What is there of the same transfer already counts as room. */
+export async function room(id: string, bytes: number): Promise<Room> {
+	const direct = canPick();
+	let free: number;
+	try {
+		if (!(await navigator.storage?.getDirectory?.())) throw new Error("no private file system");
+		free = (await freeBytes()) + (await stagedBytes(id));
+		if (free < bytes + slackBytes && (await navigator.storage.persist())) {
+			// Browsers give more to sites that they keep.
+			free = (await freeBytes()) + (await stagedBytes(id));
+		}
+	} catch {
+		// A page without https, or a private window.
+		const fits = bytes <= memoryBytes;
+		const error = fits ? null : new MadangError("no_storage", { detail: { bytes, limit: memoryBytes } });
+		return { kind: "memory", bytes: memoryBytes, error, direct };
+	}
+	const fits = bytes + slackBytes <= free;
+	const limit = Math.max(0, free - slackBytes);
+	return {
+		kind: "staging",
+		bytes: limit,
+		error: fits ? null : new MadangError("disk_full", { detail: { bytes, limit } }),
+		direct,
+	};
+}
+
+async function freeBytes(): Promise<number> {
+	const { quota = 0, usage = 0 } = await navigator.storage.estimate();
+	return quota - usage;
+}
+
+async function stagedBytes(id: string): Promise<number> {
+	let sum = 0;
+	try {
+		const root = await navigator.storage.getDirectory();
+		const folder = await (await root.getDirectoryHandle("madang-transfers")).getDirectoryHandle(id);
+		for await (const handle of folder.values()) {
+			if (handle.kind === "file") sum += (await (handle as FileSystemFileHandle).getFile()).size;
+		}
+	} catch {
+		// Nothing, or in use.
+	}
+	return sum;
+}
+
+/** Files that the user has chosen a place for, by their number in the manifest. */
+export type Targets = ReadonlyMap<number, FileSystemFileHandle>;
+
+interface Pickers {
+	showSaveFilePicker(options: { suggestedName: string }): Promise<FileSystemFileHandle>;
+	showDirectoryPicker(options: { mode: "readwrite" }): Promise<FileSystemDirectoryHandle>;
+}
+
+/**
+ * Asks the user for a place: a file for one, a folder for several. To be called in the event of a click. `null` if the user closes the question, or the
+ * browser has none.
+ */
+export async function pickTargets(entries: readonly Entry[], files: readonly number[]): Promise<Targets | null> {
+	if (!canPick()) return null;
+	const pickers = globalThis as unknown as Pickers;
+	const names = localPaths(entries);
+	try {
+		const [only] = files;
+		if (files.length === 1 && only !== undefined) {
+			const suggestedName = (names[only] as string).split("/").at(-1) as string;
+			return new Map([[only, await pickers.showSaveFilePicker({ suggestedName })]]);
+		}
+		const folder = await pickers.showDirectoryPicker({ mode: "readwrite" });
+		const targets = new Map<number, FileSystemFileHandle>();
+		for (const file of files) {
+			const parts = (names[file] as string).split("/");
+			if (entries[file]?.dir) continue;
+			let parent = folder;
+			for (const part of parts.slice(0, -1)) parent = await parent.getDirectoryHandle(part, { create: true });
+			targets.set(file, await freshFile(parent, parts.at(-1) as string));
+		}
+		return targets;
+	} catch (error) {
+		if ((error as DOMException).name === "AbortError") return null;
+		throw error;
+	}
+}
+
+/** A file that is not there yet: nothing of the user's is replaced. */
+async function freshFile(parent: FileSystemDirectoryHandle, name: string): Promise<FileSystemFileHandle> {
+	const dot = name.lastIndexOf(".");
+	const [stem, extension] = dot > 0 ? [name.slice(0, dot), name.slice(dot)] : [name, ""];
+	for (let n = 1; ; n++) {
+		const candidate = n === 1 ? name : `${stem} (${n})${extension}`;
+		try {
+			await parent.getFileHandle(candidate);
+		} catch (error) {
+			if ((error as DOMException).name !== "NotFoundError") continue;
+			return parent.getFileHandle(candidate, { create: true });
+		}
+	}
+}
+
+/** What there is to save: a name, and a content that is on the disk and not in memory. */
+export interface Saved {
+	readonly name: string;
+	readonly content: Blob;
+}
+
+/** One file as it is; several as one ZIP file with their folders. `null` if the user has them already. */
+export async function save(
+	received: readonly ReceivedFile[],
+	entries: readonly Entry[],
+	name: string,
+	progress?: (bytes: number) => void,
+): Promise<Saved | null> {
+	const names = localPaths(entries);
+	const there = received.filter(({ content, entry }) => content && !entry.dir);
+	const [only] = there;
+	if (!only) return null;
+	if (there.length === 1 && received.length === 1) {
+		return { name: (names[only.file] as string).split("/").at(-1) as string, content: only.content as Blob };
+	}
+	const parts = there.map(({ file, entry, content }) => ({
+		path: names[file] as string,
+		content: content as Blob,
+		modifiedMs: entry.mtimeMs ?? Date.now(),
+	}));
+	return { name: `${name}.zip`, content: await zip(parts, progress) };
+}
+
+/** Lets the browser copy it to where it keeps downloads. The copy is made by the browser, from disk to disk. */
+export function offerDownload({ name, content }: Saved): void {
+	const url = URL.createObjectURL(content);
+	const link = document.createElement("a");
+	link.href = url;
+	link.download = name;
+	link.click();
+	// The browser reads it until the copy is made; that it holds on to it longer costs no memory.
+	setTimeout(() => URL.revokeObjectURL(url), 24 * 3_600_000);
+}
+
+/** Removes what is left in the browser's storage of transfers that nobody has touched for a week, or of this one. */
+export async function cleanUp(id?: string): Promise<void> {
+	if (!globalThis.navigator?.storage?.getDirectory) return;
+	if (id) await removeStaging(id);
+	else await cleanStaging(Date.now() - 7 * 24 * 3_600_000);
+}

@@ -1,0 +1,265 @@
+import { type Entry, type Message, manifestPages, type Range, WireError, wantLimit } from "./wire.js";
+
+// What a sender answers, and whom it serves: docs/transfer.md §9. It knows no data channel, no file and no clock; what it does with them is
+// what its host does.
+
+/** How a receiver is doing. */
+export interface ReceiverState {
+	/** Its random name, the same over all of its lanes and restarts. */
+	readonly end: string;
+	name: string | null;
+	accepted: boolean;
+	/** What it says that it has verified and kept. */
+	bytes: number;
+	paused: boolean;
+	done: boolean;
+	/** A code of docs/transfer.md §13, when it has ended the transfer for itself. */
+	ended: string | null;
+	lanes: number;
+}
+
+/** What is to be sent next on a lane. */
+export type Next = { readonly block: readonly [file: number, block: number] } | { readonly message: Message };
+
+export interface ServerHost {
+	/** Sends between two blocks. */
+	send(lane: number, message: Message): void;
+	sendHashes(lane: number, file: number, first: number, count: number): void;
+	endLane(lane: number, code: string): void;
+	/** There is something to take for this lane. */
+	wake(lane: number): void;
+	/** Sends the root of a file, or of the manifest, when it is known. */
+	sendRoot(lane: number, file: number | undefined): void;
+	/** As many receivers as the link is for have everything. */
+	complete(): void;
+	changed(): void;
+}
+
+/** While blocks are owed and cannot be given, the receiver hears so often that we are still here. */
+const waitMs = 5_000;
+
+interface Lane {
+	readonly id: number;
+	receiver: ReceiverState | null;
+	/** In the order in which it was asked; `null` answers an `unwant`. */
+	queue: (Range | null)[];
+	owedBlocks: number;
+	saidAtMs: number;
+}
+
+export class Server {
+	readonly #host: ServerHost;
+	readonly #end: string;
+	readonly #name: string | undefined;
+	readonly #entries: readonly Entry[];
+	readonly #most: number;
+	readonly #lanes = new Map<number, Lane>();
+	readonly receivers = new Map<string, ReceiverState>();
+	readonly #failed = new Map<number, string>();
+	#paused = false;
+	#over = false;
+	#cancelled = false;
+
+	/** `most` is for how many receivers the link is. */
+	constructor(host: ServerHost, entries: readonly Entry[], end: string, most: number, name?: string) {
+		this.#host = host;
+		this.#entries = entries;
+		this.#end = end;
+		this.#most = most;
+		this.#name = name;
+	}
+
+	get paused(): boolean {
+		return this.#paused;
+	}
+
+	get failed(): ReadonlyMap<number, string> {
+		return this.#failed;
+	}
+
+	laneOpened(id: number, nowMs: number): void {
+		this.#lanes.set(id, { id, receiver: null, queue: [], owedBlocks: 0, saidAtMs: nowMs });
+		this.#host.send(id, { type: "hello", version: 1, role: "sender", end: this.#end, name: this.#name });
+	}
+
+	laneClosed(id: number): void {
+		const lane = this.#lanes.get(id);
+		if (!lane) return;
+		this.#lanes.delete(id);
+		if (lane.receiver) lane.receiver.lanes--;
+		this.#host.changed();
+	}
+
+	/** Takes a text message. Throws a {@link WireError}. */
+	message(id: number, message: Message): void {
+		const lane = this.#lanes.get(id);
+		if (!lane) return;
+		let { receiver } = lane;
+		if (!receiver) {
+			if (message.type !== "hello" || message.role !== "receiver")
+				throw new WireError("malformed", "hello comes first");
+			receiver = this.receivers.get(message.end) ?? {
+				end: message.end,
+				name: null,
+				accepted: false,
+				bytes: 0,
+				paused: false,
+				done: false,
+				ended: null,
+				lanes: 0,
+			};
+			receiver.name = message.name ?? receiver.name;
+			receiver.lanes++;
+			receiver.ended = null;
+			lane.receiver = receiver;
+			this.receivers.set(message.end, receiver);
+			if (this.#paused) this.#host.send(id, { type: "pause", on: true });
+			if (this.#over) this.#farewell(id, receiver);
+			this.#host.changed();
+			return;
+		}
+		if (this.#over) {
+			// Our farewell was lost with its lane.
+			if (message.type === "complete") this.#farewell(id, receiver);
+			return;
+		}
+		switch (message.type) {
+			case "get-manifest":
+				for (const page of manifestPages(this.#entries, Math.min(message.from, this.#entries.length))) {
+					this.#host.send(id, page);
+				}
+				for (const [file, code] of this.#failed) this.#host.send(id, { type: "failed", file, code });
+				break;
+			case "accept":
+				this.#accept(lane, receiver);
+				break;
+			case "want":
+				this.#want(lane, receiver, message.blocks);
+				break;
+			case "unwant":
+				lane.queue = [null];
+				lane.owedBlocks = 0;
+				this.#host.wake(id);
+				break;
+			case "get-root":
+				if (message.file === undefined || message.file < this.#entries.length) this.#host.sendRoot(id, message.file);
+				break;
+			case "get-hashes":
+				if (message.file < this.#entries.length) {
+					this.#host.sendHashes(id, message.file, message.first, message.count);
+				}
+				break;
+			case "progress":
+				receiver.bytes = message.bytes;
+				break;
+			case "pause":
+				receiver.paused = message.on;
+				break;
+			case "complete":
+				receiver.done = true;
+				this.#farewell(id, receiver);
+				if ([...this.receivers.values()].filter(({ done }) => done).length >= this.#most) {
+					this.#over = true;
+					this.#host.complete();
+				}
+				break;
+			case "bye":
+				receiver.ended = message.code;
+				// The link is for somebody else then.
+				if (message.code === "declined" && !receiver.done) receiver.accepted = false;
+				break;
+		}
+		this.#host.changed();
+	}
+
+	#farewell(lane: number, { done }: ReceiverState): void {
+		this.#host.send(lane, { type: "bye", code: done ? "done" : this.#cancelled ? "cancelled" : "transfer_taken" });
+	}
+
+	#accept(lane: Lane, receiver: ReceiverState): void {
+		const others = [...this.receivers.values()].filter((other) => other.accepted && other !== receiver).length;
+		if (!receiver.accepted && others >= this.#most) {
+			this.#host.send(lane.id, { type: "bye", code: "transfer_taken" });
+			receiver.ended = "transfer_taken";
+			this.#host.endLane(lane.id, "transfer_taken");
+			return;
+		}
+		receiver.accepted = true;
+		this.#host.send(lane.id, { type: "accepted" });
+	}
+
+	#want(lane: Lane, receiver: ReceiverState, blocks: readonly Range[]): void {
+		if (!receiver.accepted) {
+			this.#host.send(lane.id, { type: "bye", code: "not_accepted" });
+			this.#host.endLane(lane.id, "not_accepted");
+			return;
+		}
+		for (const [file, first, count] of blocks) {
+			if (file >= this.#entries.length) throw new WireError("malformed", "there is no such file");
+			lane.owedBlocks += count;
+			if (lane.owedBlocks > wantLimit) throw new WireError("credit_exceeded", "more is wanted than we keep in mind");
+			lane.queue.push([file, first, count]);
+		}
+		this.#host.wake(lane.id);
+	}
+
+	/** What is to be sent next on this lane, or `null`. */
+	take(id: number, nowMs: number): Next | null {
+		const lane = this.#lanes.get(id);
+		if (!lane) return null;
+		for (;;) {
+			const [next] = lane.queue;
+			if (next === undefined) return null;
+			if (next === null) {
+				lane.queue.shift();
+				return { message: { type: "unwanted" } };
+			}
+			if (this.#paused) return null;
+			const [file, first, count] = next;
+			if (count === 0 || this.#failed.has(file)) {
+				lane.queue.shift();
+				lane.owedBlocks -= count;
+				continue;
+			}
+			lane.queue[0] = [file, first + 1, count - 1];
+			lane.owedBlocks--;
+			lane.saidAtMs = nowMs;
+			return { block: [file, first] };
+		}
+	}
+
+	/** A file cannot be had any more. */
+	fail(file: number, code: "source_changed" | "source_unreadable"): void {
+		if (this.#failed.has(file)) return;
+		this.#failed.set(file, code);
+		for (const lane of this.#lanes.values())
+			if (lane.receiver) this.#host.send(lane.id, { type: "failed", file, code });
+		this.#host.changed();
+	}
+
+	pause(on: boolean): void {
+		if (this.#paused === on || this.#over) return;
+		this.#paused = on;
+		for (const lane of this.#lanes.values()) {
+			if (!lane.receiver) continue;
+			this.#host.send(lane.id, { type: "pause", on });
+			this.#host.wake(lane.id);
+		}
+		this.#host.changed();
+	}
+
+	cancel(): void {
+		if (this.#over) return;
+		this.#over = this.#cancelled = true;
+		for (const { id, receiver } of this.#lanes.values()) if (receiver) this.#farewell(id, receiver);
+	}
+
+	/** To be called about four times a second. */
+	tick(nowMs: number): void {
+		for (const lane of this.#lanes.values()) {
+			if (lane.owedBlocks === 0 || nowMs - lane.saidAtMs < waitMs) continue;
+			lane.saidAtMs = nowMs;
+			this.#host.send(lane.id, { type: "wait" });
+		}
+	}
+}

@@ -1,0 +1,491 @@
+import { blockBytes } from "./blocks.js";
+import { Fetcher, type FetcherHost } from "./fetcher.js";
+import { digest, sameHash } from "./hash.js";
+import { ChannelWire, LaneWriter, PortWire, type Wire } from "./lane.js";
+import type { FileState, FromWorker, Place, ToWorker } from "./protocol.js";
+import { random, toBase64 } from "./secret.js";
+import { Server, type ServerHost } from "./server.js";
+import { type Block, Source, SourceError } from "./source.js";
+import { DirectStore, keptEnd, MemoryStore, StagingStore, type Store } from "./store.js";
+import type { Message } from "./wire.js";
+import { Assembler, decodeBinary, decodeMessage, encodeHashes, hashesLimit, WireError } from "./wire.js";
+
+// The worker of one transfer: hashing, disk, and all that goes over its lanes, so that neither a busy page disturbs the transfer nor the
+// transfer the page. The machines (fetcher.ts, server.ts) decide; this carries out.
+
+const tickMs = 250;
+
+type Post = (message: FromWorker) => void;
+
+/** What both sides do with lanes. */
+abstract class End {
+	protected readonly post: Post;
+	protected readonly writers = new Map<number, LaneWriter>();
+	readonly #wires = new Map<number, Wire>();
+	readonly #timer: ReturnType<typeof setInterval>;
+	#shown = false;
+
+	constructor(post: Post) {
+		this.post = post;
+		this.#timer = setInterval(() => {
+			this.tick(performance.now());
+			if (this.#shown) return;
+			this.#shown = true;
+			this.show();
+		}, tickMs);
+	}
+
+	/** Something that is shown has changed: it is told with the next tick. */
+	protected changed(): void {
+		this.#shown = false;
+	}
+
+	protected abstract tick(nowMs: number): void;
+	protected abstract show(): void;
+	protected abstract laneOpened(lane: number): void;
+	protected abstract laneClosed(lane: number): void;
+	protected abstract text(lane: number, message: Message): void;
+	protected abstract binary(lane: number, data: ArrayBuffer): void;
+
+	addLane(lane: number, wire: Wire): void {
+		const writer = new LaneWriter(wire);
+		this.writers.set(lane, writer);
+		this.#wires.set(lane, wire);
+		wire.onopen = () => {
+			this.laneOpened(lane);
+			this.post({ type: "lane-ready", lane });
+		};
+		wire.onmessage = (data) => {
+			if (!this.writers.has(lane)) return;
+			try {
+				if (typeof data === "string") {
+					const message = decodeMessage(data);
+					if (message) this.text(lane, message);
+				} else if (data instanceof ArrayBuffer) {
+					this.binary(lane, data);
+				}
+			} catch (error) {
+				if (!(error instanceof WireError)) throw error;
+				writer.say({ type: "bye", code: error.code, message: error.message });
+				this.endLane(lane, error.code);
+			}
+		};
+		wire.onclose = () => this.endLane(lane, "closed");
+	}
+
+	setMessageBytes(lane: number, bytes: number): void {
+		const writer = this.writers.get(lane);
+		if (writer) writer.messageBytes = bytes;
+	}
+
+	/** Ends a lane, and tells the page, which closes its connection after what was said last. */
+	endLane(lane: number, code: string): void {
+		const writer = this.writers.get(lane);
+		if (!writer) return;
+		this.writers.delete(lane);
+		this.#wires.get(lane)?.close();
+		this.#wires.delete(lane);
+		writer.end();
+		this.laneClosed(lane);
+		this.post({ type: "lane-ended", lane, code });
+	}
+
+	/** No more lanes, no more time. */
+	protected stop(): void {
+		clearInterval(this.#timer);
+		this.show();
+	}
+}
+
+class Receiver extends End implements FetcherHost {
+	readonly #id: string;
+	readonly #fetcher: Fetcher;
+	readonly #assemblers = new Map<number, Assembler>();
+	#store: Store | null = null;
+	#saidManifest = false;
+	#completed = false;
+	#over = false;
+	/** What was said of each file: bytes, and whether it is done. */
+	readonly #said: string[] = [];
+
+	constructor(post: Post, id: string, end: string, name: string | undefined) {
+		super(post);
+		this.#id = id;
+		this.#fetcher = new Fetcher(this, end, name);
+	}
+
+	protected tick(nowMs: number): void {
+		this.#fetcher.tick(nowMs);
+	}
+
+	protected show(): void {
+		const { files, manifestWhole, senderName } = this.#fetcher;
+		if (manifestWhole && !this.#saidManifest) {
+			this.#saidManifest = true;
+			this.post({ type: "manifest", entries: files.map(({ entry }) => entry), senderName });
+		}
+		const changed: FileState[] = [];
+		files.forEach(({ haveBytes, size, done, failed }, file) => {
+			const now = `${haveBytes} ${size} ${done} ${failed}`;
+			if (this.#said[file] === now) return;
+			this.#said[file] = now;
+			changed.push({ file, bytes: haveBytes, size, done, failed });
+		});
+		this.post({
+			type: "receiving",
+			bytes: this.#fetcher.receivedBytes,
+			total: this.#fetcher.totalBytes,
+			arrived: this.#fetcher.arrivedBytes,
+			accepted: this.#fetcher.accepted,
+			senderPaused: this.#fetcher.senderPaused,
+			files: changed,
+		});
+	}
+
+	protected laneOpened(lane: number): void {
+		this.#assemblers.set(lane, new Assembler((file) => this.#fetcher.files[file]?.size));
+		this.#fetcher.laneOpened(lane, performance.now());
+	}
+
+	protected laneClosed(lane: number): void {
+		this.#assemblers.delete(lane);
+		this.#fetcher.laneClosed(lane);
+	}
+
+	protected text(lane: number, message: Message): void {
+		this.#fetcher.message(lane, message, performance.now());
+	}
+
+	protected binary(lane: number, data: ArrayBuffer): void {
+		const nowMs = performance.now();
+		const { part, hashes } = decodeBinary(data);
+		if (hashes) {
+			this.#fetcher.hashes(lane, hashes.file, hashes.first, hashes.hashes, nowMs);
+			return;
+		}
+		const whole = this.#assemblers.get(lane)?.add(part);
+		if (!whole) {
+			this.#fetcher.heard(lane, nowMs);
+			return;
+		}
+		if (this.#fetcher.arrived(lane, whole.file, whole.block, whole.bytes.length, nowMs)) {
+			void this.#keep(lane, whole.file, whole.block, whole.bytes, whole.hash);
+		}
+	}
+
+	async #keep(
+		lane: number,
+		file: number,
+		block: number,
+		bytes: Uint8Array<ArrayBuffer>,
+		hash: Uint8Array,
+	): Promise<void> {
+		if (!sameHash(await digest(bytes), hash)) {
+			this.#fetcher.refused(lane, file, block);
+			return;
+		}
+		if (this.#over || !this.#store) return;
+		try {
+			await this.#store.write(file, block, bytes, hash);
+		} catch (error) {
+			this.#failed(error);
+			return;
+		}
+		this.#fetcher.kept(lane, file, block, hash);
+	}
+
+	/** The disk does not take any more. What it has is kept. */
+	#failed(error: unknown): void {
+		if (this.#over) return;
+		const full = (error as DOMException).name === "QuotaExceededError";
+		const code = full ? "disk_full" : "storage";
+		this.#fetcher.cancel("disk_full");
+		this.ended(code);
+	}
+
+	async accept(chosen: number[] | null, place: Place): Promise<void> {
+		if (this.#store) return;
+		try {
+			this.#store = await this.#open(place);
+		} catch (error) {
+			const busy = (error as DOMException).name === "NoModificationAllowedError";
+			this.ended(busy ? "in_use" : "storage");
+			return;
+		}
+		const wanted = chosen && new Set(chosen);
+		this.#fetcher.accept((file) => !wanted || wanted.has(file), this.#store.found);
+		if (this.#store.found.length > 0) this.post({ type: "resumed", bytes: this.#fetcher.receivedBytes });
+	}
+
+	#open(place: Place): Promise<Store> | Store {
+		switch (place.kind) {
+			case "staging":
+				return StagingStore.open(this.#id, { version: 1, entries: this.#fetcher.files.map(({ entry }) => entry) });
+			case "direct":
+				return new DirectStore(place.targets);
+			case "memory":
+				return new MemoryStore();
+		}
+	}
+
+	choose(file: number, chosen: boolean): void {
+		this.#fetcher.choose(file, chosen);
+	}
+
+	pause(on: boolean): void {
+		this.#fetcher.pause(on);
+	}
+
+	async cancel(code: "cancelled" | "declined"): Promise<void> {
+		this.#fetcher.cancel(code);
+		this.#over = true;
+		this.stop();
+		await this.#store?.discard();
+		this.post({ type: "ended", code });
+	}
+
+	async discard(): Promise<void> {
+		await this.#store?.discard();
+	}
+
+	// ---- what the fetcher wants
+
+	send(lane: number, message: Message): void {
+		this.writers.get(lane)?.say(message);
+	}
+
+	ended(code: string): void {
+		if (this.#over) return;
+		this.#over = true;
+		this.stop();
+		void this.#store?.close().catch(() => {}); // what it could not write is asked for again
+		this.post({ type: "ended", code });
+	}
+
+	override changed(): void {
+		super.changed();
+	}
+
+	fileDone(): void {
+		this.changed();
+	}
+
+	complete(): void {
+		void this.#complete();
+	}
+
+	async #complete(): Promise<void> {
+		if (this.#completed) {
+			// The sender has not heard it: its lane was lost.
+			this.#fetcher.sayComplete();
+			return;
+		}
+		const files = [...this.#fetcher.files.entries()].filter(([, { done }]) => done).map(([file]) => file);
+		let contents: (Blob | null)[];
+		try {
+			contents = (await this.#store?.finish(files)) ?? [];
+		} catch (error) {
+			this.#failed(error);
+			return;
+		}
+		this.#completed = true;
+		this.#fetcher.sayComplete();
+		this.show();
+		this.post({ type: "complete", files, contents });
+	}
+}
+
+class Sender extends End implements ServerHost {
+	readonly #server: Server;
+	readonly #source: Source;
+	readonly #pumping = new Set<number>();
+	readonly #again = new Set<number>();
+	#sentBytes = 0;
+
+	constructor(post: Post, message: Extract<ToWorker, { type: "send" }>) {
+		super(post);
+		const { entries, files, end, receivers, name } = message;
+		this.#source = new Source(entries, files);
+		this.#server = new Server(this, entries, end, receivers, name);
+	}
+
+	protected tick(nowMs: number): void {
+		this.#server.tick(nowMs);
+	}
+
+	protected show(): void {
+		this.post({
+			type: "sending",
+			receivers: [...this.#server.receivers.values()].map((receiver) => ({ ...receiver })),
+			sentBytes: this.#sentBytes,
+			failed: [...this.#server.failed],
+		});
+	}
+
+	protected laneOpened(lane: number): void {
+		this.#server.laneOpened(lane, performance.now());
+	}
+
+	protected laneClosed(lane: number): void {
+		this.#server.laneClosed(lane);
+	}
+
+	protected text(lane: number, message: Message): void {
+		this.#server.message(lane, message);
+	}
+
+	protected binary(): void {
+		throw new WireError("malformed", "a sender takes no blocks");
+	}
+
+	pause(on: boolean): void {
+		this.#server.pause(on);
+	}
+
+	cancel(): void {
+		this.#server.cancel();
+		this.stop();
+		this.post({ type: "ended", code: "cancelled" });
+	}
+
+	// ---- what the server wants
+
+	send(lane: number, message: Message): void {
+		this.writers.get(lane)?.say(message);
+	}
+
+	sendHashes(lane: number, file: number, first: number, count: number): void {
+		const hashes = this.#source.known(file, first, Math.min(count, hashesLimit));
+		const message = encodeHashes({ file, first, hashes });
+		// In pieces that every other side takes.
+		this.writers.get(lane)?.sayBytes(message);
+	}
+
+	sendRoot(lane: number, file: number | undefined): void {
+		const root = file === undefined ? this.#source.manifestRoot() : this.#source.root(file);
+		root.then(
+			(bytes) => this.send(lane, { type: "root", root: toBase64(bytes), ...(file === undefined ? {} : { file }) }),
+			(error: unknown) => this.#failed(error),
+		);
+	}
+
+	#failed(error: unknown): void {
+		if (!(error instanceof SourceError)) throw error;
+		this.#server.fail(error.file, error.code);
+	}
+
+	/** Sends what the server gives for this lane. While a block is being sent, the next ones are read and hashed. */
+	wake(lane: number): void {
+		if (this.#pumping.has(lane)) {
+			this.#again.add(lane);
+			return;
+		}
+		this.#pumping.add(lane);
+		void this.#pump(lane).finally(() => {
+			this.#pumping.delete(lane);
+			if (this.#again.delete(lane)) this.wake(lane);
+		});
+	}
+
+	async #pump(lane: number): Promise<void> {
+		const ahead: { file: number; block: number; content: Promise<Block | null> }[] = [];
+		for (;;) {
+			const writer = this.writers.get(lane);
+			if (!writer) return;
+			while (ahead.length < readAhead) {
+				const next = this.#server.take(lane, performance.now());
+				if (!next) break;
+				if ("message" in next) {
+					// It answers an `unwant`: what was read ahead is not wanted any more, but for what is on its way.
+					ahead.length = 0;
+					writer.say(next.message);
+					continue;
+				}
+				const [file, block] = next.block;
+				const content = this.#source.block(file, block);
+				content.catch(() => {}); // looked at in its turn
+				ahead.push({ file, block, content });
+			}
+			const now = ahead.shift();
+			if (!now) return;
+			let content: Block | null;
+			try {
+				content = await now.content;
+			} catch (error) {
+				this.#failed(error);
+				continue;
+			}
+			if (!content) continue;
+			await writer.block(now.file, now.block, content.bytes, content.hash);
+			this.#sentBytes += content.bytes.length;
+			this.changed();
+		}
+	}
+
+	override changed(): void {
+		super.changed();
+	}
+
+	complete(): void {
+		this.show();
+		this.post({ type: "sent" });
+	}
+}
+
+/** So many blocks are read and hashed before they can be sent. */
+const readAhead = (2 << 20) / blockBytes;
+
+/** The part of a worker's global scope that is used. */
+interface WorkerScope {
+	onmessage: ((event: MessageEvent<ToWorker>) => void) | null;
+	postMessage(message: FromWorker): void;
+}
+
+function start(scope: WorkerScope): void {
+	const post: Post = (message) => scope.postMessage(message);
+	let receiver: Receiver | null = null;
+	let sender: Sender | null = null;
+	scope.onmessage = ({ data }) => {
+		const end = receiver ?? sender;
+		switch (data.type) {
+			case "send":
+				sender = new Sender(post, data);
+				break;
+			case "receive":
+				void keptEnd(data.id, () => toBase64(random(16))).then((name) => {
+					receiver = new Receiver(post, data.id, name, data.name);
+					post({ type: "ready" });
+				});
+				break;
+			case "lane":
+				end?.addLane(
+					data.lane,
+					data.channel instanceof MessagePort ? new PortWire(data.channel) : new ChannelWire(data.channel),
+				);
+				break;
+			case "lane-bytes":
+				end?.setMessageBytes(data.lane, data.bytes);
+				break;
+			case "lane-end":
+				end?.endLane(data.lane, "closed");
+				break;
+			case "accept":
+				void receiver?.accept(data.chosen, data.place);
+				break;
+			case "choose":
+				receiver?.choose(data.file, data.chosen);
+				break;
+			case "pause":
+				end?.pause(data.on);
+				break;
+			case "cancel":
+				void (receiver ? receiver.cancel(data.code) : sender?.cancel());
+				break;
+			case "discard":
+				void receiver?.discard();
+				break;
+		}
+	};
+}
+
+start(globalThis as unknown as WorkerScope);

@@ -1,0 +1,173 @@
+import { sha256 } from "@noble/hashes/sha2.js";
+import { describe, expect, test } from "vitest";
+import vectors from "../../internal/transfer/testdata/vectors.json" with { type: "json" };
+import { isPath, localPaths } from "../src/transfer/path.js";
+import {
+	CodeExchange,
+	CPace,
+	fingerprintOf,
+	fromBase64,
+	Prover,
+	parseCode,
+	parseLink,
+	sameTag,
+	toBase64,
+} from "../src/transfer/secret.js";
+import { fileRoot, manifestRoot } from "../src/transfer/tree.js";
+import { Assembler, decodeBinary, decodeMessage, encodeBlock, encodeHashes } from "../src/transfer/wire.js";
+
+// The same vectors as those of the Go side: what the two understand differently fails in one of them.
+
+const bytes = (hex: string) => Uint8Array.from(hex.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
+const hex = (value: Uint8Array) => Array.from(value, (byte) => byte.toString(16).padStart(2, "0")).join("");
+const little = (hexText: string) => BigInt(`0x${hex(bytes(hexText).reverse())}`);
+
+describe("links and codes", () => {
+	test.each(vectors.links)("link $link", ({ link, valid, server, id, secret }) => {
+		const ticket = parseLink(link);
+		expect(ticket !== null).toBe(valid);
+		if (!ticket) return;
+		expect({ ...ticket, secret: hex(fromBase64(ticket.secret) as Uint8Array) }).toEqual({
+			server: `${server}/`,
+			id,
+			secret,
+		});
+	});
+
+	test.each(vectors.codes)("code $written", ({ written, code }) => {
+		const parsed = parseCode(written);
+		expect(parsed ? `${parsed.number}-${parsed.words}` : "").toBe(code);
+	});
+
+	test("CPace of the draft", () => {
+		const v = vectors.cpaceDraft.values;
+		const a = new CPace(bytes(v.PRS), bytes(v.CI), bytes(v.sid), little(v.ya));
+		const b = new CPace(bytes(v.PRS), bytes(v.CI), bytes(v.sid), little(v.yb));
+		expect(hex(a.share)).toBe(v.Ya);
+		expect(hex(b.share)).toBe(v.Yb);
+		expect(hex(a.isk(b.share, true, bytes(v.ADa), bytes(v.ADb)))).toBe(v.ISK);
+		expect(hex(b.isk(a.share, false, bytes(v.ADa), bytes(v.ADb)))).toBe(v.ISK);
+		expect(() => a.isk(bytes(v.identity), true, bytes(v.ADa), bytes(v.ADb))).toThrow();
+		expect(() => a.isk(bytes(v.notCanonical), true, bytes(v.ADa), bytes(v.ADb))).toThrow();
+	});
+
+	test("a code's exchange", async () => {
+		const v = vectors.cpace;
+		const code = parseCode(v.code) as NonNullable<ReturnType<typeof parseCode>>;
+		const sid = bytes(v.sid);
+		const receiver = CodeExchange.redeem(code, sid, little(v.scalarA));
+		expect(receiver.message.y).toBe(toBase64(bytes(v.ya)));
+		const sender = CodeExchange.answer(code, receiver.message, little(v.scalarB));
+		expect(sender?.message.y).toBe(toBase64(bytes(v.yb)));
+		const confirm = receiver.exchange.confirm(sender?.message ?? {});
+		expect(confirm?.confirm).toBe(v.confirm);
+		const ticket = { id: v.id, secret: v.secret };
+		const sealed = await sender?.exchange.seal(confirm ?? {}, ticket);
+		expect(sealed?.link).toBe(v.link);
+		expect(await receiver.exchange.open(sealed ?? {})).toEqual(ticket);
+	});
+
+	test("wrong words give nothing", async () => {
+		const right = { number: "7", words: "maple-otter" };
+		const receiver = CodeExchange.redeem({ number: "7", words: "maple-beaver" });
+		const sender = CodeExchange.answer(right, receiver.message);
+		const confirm = receiver.exchange.confirm(sender?.message ?? {});
+		expect(await sender?.exchange.seal(confirm ?? {}, { id: "a", secret: "b" })).toBeNull();
+	});
+});
+
+describe("fingerprints", () => {
+	test.each(vectors.fingerprints)("%#", ({ sdp, valid, f }) => {
+		const found = fingerprintOf(sdp);
+		expect(found ? hex(found) : undefined).toBe(valid ? f : undefined);
+	});
+
+	test("tags", () => {
+		const v = vectors.mac;
+		const prover = new Prover({ id: v.id, secret: toBase64(bytes(v.secret)) });
+		expect(prover.offer(v.pc, bytes(v.fOffer))).toBe(v.offer);
+		expect(prover.answer(v.pc, bytes(v.fOffer), bytes(v.fAnswer))).toBe(v.answer);
+		expect(sameTag(v.offer, v.offer)).toBe(true);
+		for (const wrong of [v.answer, v.offer.slice(1), "", null, 7]) expect(sameTag(wrong, v.offer)).toBe(false);
+	});
+});
+
+describe("messages", () => {
+	test.each(vectors.messages)("%j", ({ message, valid }) => {
+		const text = JSON.stringify(message);
+		const { type } = message as { type?: unknown };
+		if (type === "of-the-future") expect(decodeMessage(text)).toBeNull();
+		else if (valid) expect(decodeMessage(text)).toMatchObject({ type });
+		else expect(() => decodeMessage(text)).toThrow();
+	});
+
+	test.each(vectors.parts)("part %#", ({ bytes: text, valid, file, block, length, offset, hash, data }) => {
+		const read = () => {
+			const { part } = decodeBinary(bytes(text).buffer);
+			// What is wrong with a part by itself is found when it is put together, too.
+			const size = (block as number) * 262_144 + (length as number);
+			if (part && !valid) new Assembler(() => size).add(part);
+			return part;
+		};
+		if (!valid) {
+			expect(read).toThrow();
+			return;
+		}
+		const part = read();
+		expect({ ...part, hash: hex(part?.hash as Uint8Array), bytes: hex(part?.bytes as Uint8Array) }).toEqual({
+			file,
+			block,
+			length,
+			offset,
+			hash,
+			bytes: data,
+		});
+	});
+
+	test("hashes", () => {
+		const { bytes: text, file, first, hashes } = vectors.hashes;
+		const read = decodeBinary(bytes(text).buffer).hashes;
+		expect(read && { ...read, hashes: read.hashes.map(hex) }).toEqual({ file, first, hashes });
+		expect(hex(encodeHashes({ file, first, hashes: hashes.map(bytes) }))).toBe(text);
+	});
+
+	test.each([1, 53, 65_536, 131_124, 262_144])("a block in messages of at most %d bytes", (messageBytes) => {
+		const content = Uint8Array.from({ length: 5_000 }, (_, i) => i);
+		const hash = sha256(content);
+		const assembler = new Assembler(() => 262_144 + 5_000);
+		const messages = [...encodeBlock(3, 1, content, hash, Math.max(messageBytes, 53))];
+		for (const [index, message] of messages.entries()) {
+			const { part } = decodeBinary(message.buffer);
+			const whole = assembler.add(part as NonNullable<typeof part>);
+			if (index < messages.length - 1) expect(whole).toBeNull();
+			else expect(whole).toEqual({ file: 3, block: 1, hash, bytes: content });
+		}
+	});
+});
+
+describe("roots", () => {
+	test.each(vectors.roots)("of a file of $size bytes", ({ size, hashes, root }) => {
+		expect(hex(fileRoot(size, hashes.map(bytes)))).toBe(root);
+		const content = Uint8Array.from({ length: size }, (_, i) => i % 251);
+		const own = hashes.map((_, i) => sha256(content.subarray(i * 262_144, (i + 1) * 262_144)));
+		expect(own.map(hex)).toEqual(hashes);
+	});
+
+	test.each(vectors.manifestRoots)("of manifest %#", ({ entries, roots, root }) => {
+		const rooted = entries.map((entry, i) => ({ ...entry, root: bytes(roots[i] as string) }));
+		expect(hex(manifestRoot(rooted as Parameters<typeof manifestRoot>[0]))).toBe(root);
+	});
+});
+
+describe("paths", () => {
+	test.each(vectors.paths)("$path", ({ path, safe }) => {
+		expect(isPath(path)).toBe(safe);
+	});
+
+	test("names for the most particular disk", () => {
+		// The browser does not know the disk, so that there is one form only.
+		for (const { windows, folds, paths, names } of vectors.localNames) {
+			if (windows && folds) expect(localPaths(paths.map((path) => ({ path })))).toEqual(names);
+		}
+	});
+});
