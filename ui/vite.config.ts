@@ -47,7 +47,7 @@ export default defineConfig(({ mode }) => ({
 					// Icons and style sheets stay files: a strict Content-Security-Policy needs no `data:`.
 					assetsInlineLimit: 0,
 					rolldownOptions: {
-						input: { index: at("index.html"), call: at("call.html") },
+						input: { index: at("index.html"), call: at("call.html"), files: at("files.html") },
 					},
 				},
 	server: { fs: { allow: [at("..")] } },

@@ -159,6 +159,8 @@ func compressible(contentType string) bool {
 func (h *Handler) Register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /{$}", h.page("index.html"))
 	mux.HandleFunc("GET /c/{channel}", h.page("call.html"))
+	mux.HandleFunc("GET /f/{$}", h.page("files.html"))
+	mux.HandleFunc("GET /f/{id}", h.page("files.html"))
 	mux.HandleFunc("GET /v1/node", h.serveNode)
 	mux.HandleFunc("/", h.serveFile) // without a method: a pattern such as /v1/ would conflict
 }

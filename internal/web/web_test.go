@@ -60,7 +60,7 @@ func get(t *testing.T, url string, header ...string) (*http.Response, string) {
 
 func TestPagesCarryTheNodeAndCannotBreakOutOfTheirScript(t *testing.T) {
 	s := serve(t)
-	for path, want := range map[string]string{"/": "landing", "/c/demo": "call", "/c/%EB%A7%88%EB%8B%B9": "call"} {
+	for path, want := range map[string]string{"/": "landing", "/c/demo": "call", "/c/%EB%A7%88%EB%8B%B9": "call", "/f/": "files", "/f/abcdefghijklmnop": "files"} {
 		resp, body := get(t, s.URL+path)
 		if resp.StatusCode != 200 || !strings.Contains(body, want) {
 			t.Errorf("%s: got %d %q", path, resp.StatusCode, body)
@@ -125,7 +125,7 @@ func TestGzipOnlyForThoseWhoAcceptIt(t *testing.T) {
 
 func TestNothingElseIsServed(t *testing.T) {
 	s := serve(t)
-	for _, path := range []string{"/.secret", "/nothing", "/assets/", "/c/", "/c/a/b", "/..%2f..%2fetc/passwd"} {
+	for _, path := range []string{"/.secret", "/nothing", "/assets/", "/c/", "/c/a/b", "/f/a/b", "/..%2f..%2fetc/passwd"} {
 		if resp, body := get(t, s.URL+path); resp.StatusCode != http.StatusNotFound {
 			t.Errorf("%s: got %d %q", path, resp.StatusCode, body)
 		}

@@ -39,6 +39,9 @@ const shapes = {
 	phone: svg`<path d="M6.5 3.8h2l1.6 4-2 1.6a11 11 0 0 0 5.5 5.5l1.6-2 4 1.6v2a2.5 2.5 0 0 1-2.8 2.5A15.5 15.5 0 0 1 4 6.6a2.5 2.5 0 0 1 2.5-2.8Z"/>`,
 	arrow: svg`<path d="M5 12h14M13 6l6 6-6 6"/>`,
 	settings: svg`<path d="M4 7h9M17.5 7H20M4 17h2.5M11 17h9"/><circle cx="15.2" cy="7" r="2.3"/><circle cx="8.7" cy="17" r="2.3"/>`,
+	file: svg`<path d="M13.5 3.5H7.6A2.6 2.6 0 0 0 5 6.1v11.8a2.6 2.6 0 0 0 2.6 2.6h8.8a2.6 2.6 0 0 0 2.6-2.6V9Z"/><path d="M13.5 3.5V7A2 2 0 0 0 15.5 9H19"/>`,
+	attach: svg`<path d="m19.5 11.5-7.7 7.3a4.6 4.6 0 0 1-6.5-6.5l8.1-7.8a3.1 3.1 0 0 1 4.4 4.4l-7.9 7.6a1.6 1.6 0 0 1-2.2-2.2l7-6.8"/>`,
+	pause: svg`<path d="M9 6v12M15 6v12"/>`,
 	wait: svg`<circle cx="12" cy="12" r="8.3"/><path d="M12 7.5V12l3 2"/>`,
 } as const satisfies Record<string, SVGTemplateResult>;
 

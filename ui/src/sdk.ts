@@ -54,6 +54,13 @@ export interface RemoteTrack {
 	readonly muted: boolean;
 }
 
+/** A data channel to a peer. */
+export interface DataLink {
+	readonly label: string;
+	send(data: string): Promise<unknown>;
+	on(event: "message", listener: (data: string | ArrayBuffer) => void): Off | unknown;
+}
+
 export interface Peer {
 	readonly id: string;
 	readonly name: string;
@@ -63,6 +70,8 @@ export interface Peer {
 	readonly tracks: ReadonlyMap<Source, RemoteTrack>;
 	readonly quality: Quality | null | undefined;
 	restartIce(): unknown;
+	openData(label: string): Promise<DataLink>;
+	on(event: "data", listener: (link: DataLink) => void): Off | unknown;
 	on(event: "track" | "track-ended" | "updated" | "connection" | "quality", listener: () => void): Off | unknown;
 }
 

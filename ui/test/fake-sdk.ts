@@ -61,6 +61,9 @@ export class FakePeer extends Emitter implements Peer {
 	restartIce(): void {
 		this.restarts++;
 	}
+	openData(): Promise<never> {
+		return Promise.reject(new FakeError("closed"));
+	}
 	give(source: Source, mediaTrack: MediaStreamTrack): this {
 		this.tracks.set(source, { source, kind: mediaTrack.kind, mediaTrack, muted: false });
 		this.emit("track");

@@ -437,6 +437,15 @@ export class MadangCall extends LitElement {
 				this.#emit("madang-state", { state: "joined" });
 				this.toast(t.state.reconnected, "check");
 				break;
+			case "files": {
+				const text = t.transfer.offerTitle(name);
+				if (this.panel === "chat") this.announcement = text;
+				else {
+					this.unread++;
+					this.toast(text, "chat", () => this.panel !== "chat" && this.openPanel("chat"));
+				}
+				break;
+			}
 			case "device-lost":
 				this.toast(t.state.deviceLost, "warning");
 				break;

@@ -1,10 +1,13 @@
 import { html, nothing, type TemplateResult } from "lit";
 import { repeat } from "lit/directives/repeat.js";
+import { size } from "../files/format.js";
+import { explain } from "../i18n/index.js";
 import { icon } from "../icons.js";
 import { linkify } from "../links.js";
 import type { Peer, Role } from "../sdk.js";
 import { avatarColor, initials } from "../tokens.js";
 import type { MadangCall } from "./element.js";
+import type { FileCard } from "./files.js";
 import type { ChatLine } from "./session.js";
 
 export function panel(call: MadangCall): TemplateResult | typeof nothing {
@@ -34,7 +37,13 @@ function chat(call: MadangCall): TemplateResult {
 		void session.say(text);
 	};
 	return html`
-		<aside class="panel" part="panel chat" aria-labelledby="panel-title">
+		<aside
+			class="panel"
+			part="panel chat"
+			aria-labelledby="panel-title"
+			@dragover=${(e: DragEvent) => e.preventDefault()}
+			@drop=${(e: DragEvent) => dropped(call, e)}
+		>
 			${header(call, "chat", t.chat.title)}
 			<div class="log" data-testid="chat-log" role="log" aria-label=${t.chat.log} tabindex="0">
 				${
@@ -54,6 +63,22 @@ function chat(call: MadangCall): TemplateResult {
 					send(e.currentTarget as HTMLFormElement);
 				}}
 			>
+				<label class="button attach" title=${t.chat.attach}>
+					${icon("attach")}
+					<input
+						type="file"
+						multiple
+						data-testid="chat-files"
+						aria-label=${t.chat.attach}
+						?disabled=${session.peers.length === 0}
+						@change=${(e: Event) => {
+							const input = e.currentTarget as HTMLInputElement;
+							const files = [...(input.files ?? [])];
+							input.value = "";
+							void session.sendFiles((sdk) => sdk.chosenFiles(files));
+						}}
+					/>
+				</label>
 				<textarea
 					name="text"
 					rows="1"
@@ -109,12 +134,61 @@ function chatLine(call: MadangCall, line: ChatLine, before: ChatLine | undefined
 					? html`<span class="sr">${name}:</span>`
 					: html`<p class="by"><b>${name}</b><span>${time(line.atMs, call.language)}${line.private ? ` · ${t.chat.private}` : ""}</span></p>`
 			}
-			<p class="text">${linkify(line.text).map((piece) => (piece.href ? html`<a href=${piece.href} target="_blank" rel="noopener noreferrer nofollow ugc">${piece.text}</a>` : piece.text))}</p>
+			${line.card ? fileCard(call, line.card) : html`<p class="text">${linkify(line.text).map((piece) => (piece.href ? html`<a href=${piece.href} target="_blank" rel="noopener noreferrer nofollow ugc">${piece.text}</a>` : piece.text))}</p>`}
 			${
 				line.sending === "failed"
 					? html`<p class="failed">${t.chat.failed}<button @click=${() => void session.sayAgain(line.id)}>${t.chat.again}</button></p>`
 					: nothing
 			}
+		</div>
+	`;
+}
+
+/** Files that are dropped on the chat. Folders can be asked for in the event only; here their files alone are taken. */
+function dropped(call: MadangCall, event: DragEvent): void {
+	const files = [...(event.dataTransfer?.files ?? [])];
+	if (files.length === 0) return;
+	event.preventDefault();
+	void call.session.sendFiles((sdk) => sdk.chosenFiles(files));
+}
+
+function fileCard(call: MadangCall, card: FileCard): TemplateResult {
+	const t = call.t.transfer;
+	const { offer, sending, receiving, from } = card;
+	const { files } = call.session;
+	const bytes = (n: number) => size(n, call.language);
+	const accepted = sending?.receivers.filter((receiver) => receiver.accepted) ?? [];
+	const had = receiving ? receiving.bytes : Math.min(...accepted.map((receiver) => receiver.bytes));
+	const running = card.state === "accepted" || (accepted.length > 0 && card.state !== "done");
+	const end = receiving ?? sending;
+	const words =
+		card.state === "done"
+			? from
+				? t.done
+				: t.sentTitle
+			: card.state === "over"
+				? explain({ code: card.code }, call.language).title
+				: running
+					? [
+							t.of(bytes(Number.isFinite(had) ? had : 0), bytes(offer.bytes)),
+							end && end.bytesPerSecond > 0 ? t.rate(bytes(end.bytesPerSecond)) : "",
+						]
+							.filter((part) => part)
+							.join(" · ")
+					: bytes(offer.bytes);
+	return html`
+		<div class="text filecard" data-testid="file-card" data-state=${card.state}>
+			<p class="filename">${icon("file")}<b>${offer.names[0] ?? ""}${offer.count > 1 ? ` +${offer.count - 1}` : ""}</b></p>
+			<p>${words}</p>
+			${running ? html`<progress max="100" .value=${(100 * (Number.isFinite(had) ? had : 0)) / Math.max(1, offer.bytes)}></progress>` : nothing}
+			<p class="acts">
+				${from && card.state === "offered" ? html`<button class="button small primary" data-testid="file-accept" @click=${() => void files?.accept(card)}>${t.receive}</button>` : nothing}
+				${
+					card.state === "offered" || card.state === "accepted"
+						? html`<button class="button small" data-testid="file-cancel" @click=${() => files?.cancel(card)}>${from && card.state === "offered" ? t.decline : t.cancel}</button>`
+						: nothing
+				}
+			</p>
 		</div>
 	`;
 }

@@ -2,6 +2,7 @@ import { loadPrefs, type Prefs, savePrefs } from "../prefs.js";
 import type { Caller, Channel, CodedError, Devices, LocalMedia, Peer, Role, Sdk, Source } from "../sdk.js";
 import { codeOf } from "../sdk.js";
 import { ActiveSpeaker } from "../speaker.js";
+import { CallFiles, type FileCard } from "./files.js";
 
 /**
  * A call as the UI sees it, without any drawing: which screen is shown, what is published, who is there, what was said. The element renders
@@ -32,12 +33,15 @@ export interface ChatLine {
 	readonly text: string;
 	readonly atMs: number;
 	readonly private: boolean;
+	/** Files that are offered; `text` is empty then. */
+	readonly card?: FileCard;
 	/** Of one's own lines. */
 	readonly sending?: "pending" | "failed";
 }
 
 export type Note =
 	| { readonly kind: "joined" | "left" | "kicked"; readonly name: string }
+	| { readonly kind: "files"; readonly name: string; readonly card: FileCard }
 	| { readonly kind: "chat"; readonly name: string; readonly text: string }
 	| { readonly kind: "role"; readonly role: Role }
 	| { readonly kind: "locked" | "unlocked" | "reconnected" | "reconnecting" | "device-lost" }
@@ -66,6 +70,8 @@ export class CallSession extends EventTarget {
 	devices: Devices = { microphones: [], cameras: [], speakers: [] };
 
 	channel: Channel | null = null;
+	/** Files that are sent and received in this call. */
+	files: CallFiles | null = null;
 	reconnecting = false;
 	joinedAtMs = 0;
 	/** Of the call that ended last. */
@@ -319,7 +325,7 @@ export class CallSession extends EventTarget {
 				},
 			});
 			if (this.#joining !== stop) return void channel.leave();
-			this.#enter(channel);
+			this.#enter(channel, wish);
 			if (this.media && this.media !== published) channel.publish(this.media);
 		} catch (error) {
 			if (this.#joining !== stop) return;
@@ -344,8 +350,15 @@ export class CallSession extends EventTarget {
 		this.#changed();
 	}
 
-	#enter(channel: Channel): void {
+	#enter(channel: Channel, wish: JoinWish): void {
 		this.channel = channel;
+		this.files = new CallFiles(
+			channel,
+			wish.server ?? "",
+			wish.name,
+			() => this.#changed(),
+			(card) => this.#card(card),
+		);
 		this.#joining = null;
 		this.phase = "call";
 		this.reconnecting = false;
@@ -427,6 +440,8 @@ export class CallSession extends EventTarget {
 			const off = peer.on(event, update);
 			if (typeof off === "function") offs.push(off as () => void);
 		}
+		const off = this.files?.watch(peer);
+		if (typeof off === "function") offs.push(off as () => void);
 		this.#peerOffs.set(peer.id, offs);
 		update();
 	}
@@ -451,6 +466,8 @@ export class CallSession extends EventTarget {
 		for (const id of [...this.#peerOffs.keys()]) this.#unwatch(id);
 		this.lastedMs = Date.now() - this.joinedAtMs;
 		this.channel = null;
+		this.files?.close();
+		this.files = null;
 		this.phase = "ended";
 		this.endedBy = codeOf(error) === "left" ? null : error;
 		this.reconnecting = false;
@@ -491,6 +508,19 @@ export class CallSession extends EventTarget {
 		});
 		this.#changed();
 		await this.#send(line);
+	}
+
+	#card(card: FileCard): void {
+		const kind = card.from ? "theirs" : "mine";
+		const name = card.from?.name ?? "";
+		this.#line({ kind, name, text: "", card, atMs: Date.now(), private: false });
+		if (card.from) this.#note({ kind: "files", name, card });
+		this.#changed();
+	}
+
+	/** Offers files to everybody who is in the call now. */
+	sendFiles(choose: Parameters<CallFiles["offer"]>[0]): Promise<void> {
+		return this.#try(async () => this.files?.offer(choose));
 	}
 
 	async sayAgain(id: number): Promise<void> {

@@ -194,6 +194,15 @@ export const styles = css`
 	.line .by { display: flex; gap: 8px; align-items: baseline; font-size: 13px; color: var(--m-ink-2); margin: 10px 4px 3px; }
 	.line .by b { font-weight: 600; color: var(--m-ink); }
 	.line .text { padding: 8px 13px; border-radius: 5px 16px 16px 16px; background: var(--m-sunk); font-size: 15px; white-space: pre-wrap; }
+	.filecard { display: grid; gap: 6px; min-width: 200px; white-space: normal; font-variant-numeric: tabular-nums; }
+	.filecard .filename { display: flex; gap: 8px; align-items: flex-start; }
+	.filecard .filename .icon { width: 20px; height: 20px; margin-top: 1px; }
+	.filecard progress { appearance: none; width: 100%; height: 8px; border: 0; border-radius: 4px; overflow: hidden; background: var(--m-line); }
+	.filecard progress::-webkit-progress-bar { background: var(--m-line); }
+	.filecard progress::-webkit-progress-value { background: var(--m-accent); }
+	.filecard progress::-moz-progress-bar { background: var(--m-accent); }
+	.filecard .acts { display: flex; flex-wrap: wrap; gap: 6px; }
+	.filecard .acts:empty { display: none; }
 	.line.mine { align-self: flex-end; }
 	.line.mine .by { justify-content: flex-end; }
 	.line.mine .text { background: var(--m-accent-soft); color: var(--m-accent-ink); border-radius: 16px 5px 16px 16px; }
@@ -205,6 +214,10 @@ export const styles = css`
 	.compose { display: flex; align-items: flex-end; gap: 8px; padding: 12px; flex: none; border-top: 1px solid var(--m-line); }
 	.compose textarea { flex: 1; min-width: 0; resize: none; min-height: 46px; max-height: 132px; padding: 10px 14px; border: 1px solid var(--m-line); border-radius: 15px; background: var(--m-paper); line-height: 1.5; field-sizing: content; }
 	.compose textarea::placeholder { color: var(--m-ink-2); opacity: 1; }
+	.compose .attach { position: relative; color: var(--m-ink-2); background: none; border-color: transparent; }
+	.compose .attach input { position: absolute; inset: 0; opacity: 0; font-size: 0; cursor: pointer; }
+	.compose .attach:has(input:disabled) { opacity: 0.5; }
+	.compose .attach:focus-within { outline: 3px solid var(--m-accent); outline-offset: 2px; }
 	.compose .button { min-height: 46px; width: 46px; padding: 0; border-radius: 15px; }
 	.scroll { flex: 1; min-height: 0; overflow-y: auto; padding: 4px 10px 14px; }
 	.scroll h3 { padding: 14px 10px 6px; font-size: 13px; font-weight: 600; color: var(--m-ink-2); }

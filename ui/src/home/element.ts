@@ -73,7 +73,10 @@ export class MadangHome extends LitElement {
 			<div class="page" lang=${this.#language}>
 				<header>
 					<span class="brand">${mark()}<span>${t.product}</span></span>
-					<a href="/docs">${t.home.docs}</a>
+					<nav>
+						<a href=${this.#withLanguage("/f/")} data-testid="send-files">${t.home.files}</a>
+						<a href="/docs">${t.home.docs}</a>
+					</nav>
 				</header>
 				<main>
 					<section class="hero">

@@ -4,6 +4,7 @@ export const styles = css`
 	:host { display: block; background: var(--m-paper); min-height: 100vh; min-height: 100dvh; }
 	.page { max-width: 1160px; margin: 0 auto; padding: 0 32px; display: flex; flex-direction: column; min-height: 100vh; min-height: 100dvh; }
 	header { display: flex; justify-content: space-between; align-items: center; padding: 22px 0; }
+	header nav { display: flex; gap: 26px; }
 	header a { color: var(--m-ink-2); font-weight: 600; text-decoration: none; padding: 10px 0; }
 	header a:hover { color: var(--m-ink); text-decoration: underline; }
 	.brand { display: inline-flex; align-items: center; gap: 12px; font-weight: 700; font-size: 20px; letter-spacing: -0.02em; }
