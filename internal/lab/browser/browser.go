@@ -56,6 +56,9 @@ type Options struct {
 	TrustedSPKI []string
 	// SecureOrigins are plain-HTTP origins that count as secure, like "http://11.90.0.10:8080", so that camera and microphone work there.
 	SecureOrigins []string
+	// Profile is a folder with the browser's own data that outlives it: what a user finds again after a crash. All pages share it. Default: a fresh
+	// one for each page.
+	Profile string
 	// Args are more command line arguments.
 	Args []string
 }
@@ -115,15 +118,17 @@ func Start(t testing.TB, engine Engine, options Options) *Browser {
 	defer cancel()
 	b := &Browser{Engine: engine, stderr: &lab.Tail{}}
 	// Not t.TempDir: a browser's helpers may write for a moment after it was killed, and its removal would fail the test.
-	profile, err := os.MkdirTemp("", "madang-lab-"+string(engine)+"-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(profile); err != nil {
-			t.Logf("remove the profile: %v", err)
+	profile := options.Profile
+	if profile == "" {
+		if profile, err = os.MkdirTemp("", "madang-lab-"+string(engine)+"-"); err != nil {
+			t.Fatal(err)
 		}
-	})
+		t.Cleanup(func() {
+			if err := os.RemoveAll(profile); err != nil {
+				t.Logf("remove the profile: %v", err)
+			}
+		})
+	}
 	switch engine {
 	case Chromium:
 		err = b.startChromium(path, profile, options)
@@ -149,6 +154,9 @@ func (b *Browser) Close() {
 	_ = b.driver.close() // it is going to be killed
 	b.process.Kill()
 }
+
+// MemoryBytes is what all processes of the browser use together (see [lab.Process.MemoryBytes]).
+func (b *Browser) MemoryBytes() (int64, error) { return b.process.MemoryBytes() }
 
 // A Page is one page in a profile of its own: nothing is shared with other pages. Its methods may be called concurrently.
 type Page struct {

@@ -66,7 +66,7 @@ func (b *Browser) startChromium(path, profile string, options Options) error {
 		answersR.Close()
 		return err
 	}
-	d := &cdp{pages: map[string]*cdpPage{}}
+	d := &cdp{pages: map[string]*cdpPage{}, shared: options.Profile != ""}
 	d.rpc = newRPC(&pipe{in: answersR, out: commandsW, reader: bufio.NewReaderSize(answersR, 1<<16)}, d.event)
 	b.driver = d
 	return nil
@@ -98,7 +98,8 @@ func (p *pipe) close() error { return errors.Join(p.in.Close(), p.out.Close()) }
 
 // cdp drives Chromium (https://chromedevtools.github.io/devtools-protocol/), in "flat" mode: sessions are told apart by sessionId.
 type cdp struct {
-	rpc *rpc
+	rpc    *rpc
+	shared bool // all pages are of the browser's own profile
 
 	mu    sync.Mutex
 	pages map[string]*cdpPage // by session
@@ -110,15 +111,19 @@ func (d *cdp) newPage(ctx context.Context, events pageEvents) (page, error) {
 	var profile struct {
 		BrowserContextID string `json:"browserContextId"`
 	}
-	if err := d.rpc.call(ctx, "", "Target.createBrowserContext", nil, &profile); err != nil {
-		return nil, err
+	if !d.shared {
+		if err := d.rpc.call(ctx, "", "Target.createBrowserContext", nil, &profile); err != nil {
+			return nil, err
+		}
 	}
 	var target struct {
 		TargetID string `json:"targetId"`
 	}
-	if err := d.rpc.call(ctx, "", "Target.createTarget", map[string]any{
-		"url": "about:blank", "browserContextId": profile.BrowserContextID, "newWindow": true, "width": 1280, "height": 800,
-	}, &target); err != nil {
+	window := map[string]any{"url": "about:blank", "newWindow": true, "width": 1280, "height": 800}
+	if !d.shared {
+		window["browserContextId"] = profile.BrowserContextID
+	}
+	if err := d.rpc.call(ctx, "", "Target.createTarget", window, &target); err != nil {
 		return nil, err
 	}
 	var session struct {
@@ -127,7 +132,7 @@ func (d *cdp) newPage(ctx context.Context, events pageEvents) (page, error) {
 	if err := d.rpc.call(ctx, "", "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &session); err != nil {
 		return nil, err
 	}
-	p := &cdpPage{d: d, session: session.SessionID, context: profile.BrowserContextID, events: events, loaded: make(chan string, 16)}
+	p := &cdpPage{d: d, target: target.TargetID, session: session.SessionID, context: profile.BrowserContextID, events: events, loaded: make(chan string, 16)}
 	d.mu.Lock()
 	d.pages[p.session] = p
 	d.mu.Unlock()
@@ -140,10 +145,10 @@ func (d *cdp) newPage(ctx context.Context, events pageEvents) (page, error) {
 }
 
 type cdpPage struct {
-	d                *cdp
-	session, context string
-	events           pageEvents
-	loaded           chan string // loader ids of documents whose load event has come; bounded, the newest are dropped
+	d                        *cdp
+	target, session, context string
+	events                   pageEvents
+	loaded                   chan string // loader ids of documents whose load event has come; bounded, the newest are dropped
 }
 
 func (p *cdpPage) call(ctx context.Context, method string, params, out any) error {
@@ -352,5 +357,8 @@ func (p *cdpPage) close(ctx context.Context) error {
 	p.d.mu.Lock()
 	delete(p.d.pages, p.session)
 	p.d.mu.Unlock()
+	if p.d.shared {
+		return p.d.rpc.call(ctx, "", "Target.closeTarget", map[string]any{"targetId": p.target}, nil)
+	}
 	return p.d.rpc.call(ctx, "", "Target.disposeBrowserContext", map[string]any{"browserContextId": p.context}, nil)
 }

@@ -115,7 +115,7 @@ func (b *Browser) startFirefox(ctx context.Context, path, profile string, option
 		return err
 	}
 	conn.SetReadLimit(-1)
-	d := &bidi{pages: map[string]*bidiPage{}}
+	d := &bidi{pages: map[string]*bidiPage{}, shared: options.Profile != ""}
 	life, cancel := context.WithCancel(context.Background())
 	d.rpc = newRPC(&socket{conn: conn, ctx: life, cancel: cancel}, d.event)
 	b.driver = d
@@ -172,7 +172,8 @@ func (s *socket) close() error { s.cancel(); return s.conn.CloseNow() }
 
 // bidi drives Firefox (https://w3c.github.io/webdriver-bidi/).
 type bidi struct {
-	rpc *rpc
+	rpc    *rpc
+	shared bool // all pages are of the browser's own profile
 
 	mu    sync.Mutex
 	pages map[string]*bidiPage // by browsing context
@@ -198,9 +199,11 @@ func (p *bidiPage) leave() {
 }
 
 func (d *bidi) newPage(ctx context.Context, events pageEvents) (page, error) {
-	var profile struct{ UserContext string }
-	if err := d.rpc.call(ctx, "", "browser.createUserContext", nil, &profile); err != nil {
-		return nil, err
+	profile := struct{ UserContext string }{"default"}
+	if !d.shared {
+		if err := d.rpc.call(ctx, "", "browser.createUserContext", nil, &profile); err != nil {
+			return nil, err
+		}
 	}
 	var created struct{ Context string }
 	if err := d.rpc.call(ctx, "", "browsingContext.create", map[string]any{"type": "window", "userContext": profile.UserContext}, &created); err != nil {
@@ -341,5 +344,8 @@ func (p *bidiPage) close(ctx context.Context) error {
 	p.d.mu.Lock()
 	delete(p.d.pages, p.id)
 	p.d.mu.Unlock()
+	if p.d.shared {
+		return p.d.rpc.call(ctx, "", "browsingContext.close", map[string]any{"context": p.id}, nil)
+	}
 	return p.d.rpc.call(ctx, "", "browser.removeUserContext", map[string]any{"userContext": p.userScope}, nil)
 }
