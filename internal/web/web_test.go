@@ -19,6 +19,7 @@ func serve(t *testing.T) *httptest.Server {
 		Files: fstest.MapFS{
 			"index.html":        {Data: []byte("<html>landing <!-- madang-node --></html>")},
 			"call.html":         {Data: []byte("<html>call <!-- madang-node --></html>")},
+			"files.html":        {Data: []byte("<html>files <!-- madang-node --></html>")},
 			"assets/app-h4.js":  {Data: []byte(long)},
 			"sdk/madang.js":     {Data: []byte(long)},
 			"sdk/js/playrtc.js": {Data: []byte(long)},
