@@ -205,7 +205,7 @@ func (c *Config) setDefaults() error {
 		{&l.StreamsPerAddress, "StreamsPerAddress", 1000},
 	} {
 		if *d.field < 0 {
-			return fmt.Errorf("Limits.%s is negative", d.name)
+			return fmt.Errorf("limit %s is negative", d.name)
 		}
 		if *d.field == 0 {
 			*d.field = d.value
