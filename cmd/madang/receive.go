@@ -23,6 +23,7 @@ type receiveCmd struct {
 	Dir  string   `arg:"" optional:"" help:"Folder to write to; - writes one file to the standard output." default:"."`
 	Only []string `help:"Receive only what matches; may be given several times." placeholder:"PATTERN"`
 	Yes  bool     `short:"y" help:"Do not ask before receiving."`
+	Most int      `name:"max-lanes" help:"Use no more than this many connections at once. Default: as many as help." placeholder:"N"`
 }
 
 func (c *receiveCmd) Run(ctx context.Context, s streams) error {
@@ -45,7 +46,7 @@ func (c *receiveCmd) Run(ctx context.Context, s streams) error {
 			return refusal.Newf(refusal.InvalidField, "--only: %q is not a pattern.", p)
 		}
 	}
-	config := transfer.ReceiveConfig{Server: server, Ticket: ticket, Dir: c.Dir, Own: c.Name}
+	config := transfer.ReceiveConfig{Server: server, Ticket: ticket, Dir: c.Dir, Own: c.Name, Lanes: c.Most}
 	if len(c.Only) > 0 {
 		config.Choose = func(e transfer.Entry) bool { return matchesAny(c.Only, e.Path) }
 	}
