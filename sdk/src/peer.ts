@@ -304,7 +304,7 @@ export class Peer extends Emitter<PeerEvents> {
 		if (typeof wire.name === "string") this.#name = wire.name;
 		if (wire.role === "host" || wire.role === "speaker" || wire.role === "viewer") this.#role = wire.role;
 		if (wire.info !== undefined) this.#info = wire.info;
-		if (wire.media) {
+		if (wire.media && !this.#host.wire) {
 			this.#tellsMedia = true;
 			const { audio, video, screen } = wire.media;
 			const former = this.#media;
