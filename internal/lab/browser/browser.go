@@ -59,6 +59,8 @@ type Options struct {
 	// Profile is a folder with the browser's own data that outlives it: what a user finds again after a crash. All pages share it. Default: a fresh
 	// one for each page.
 	Profile string
+	// Hosts are names that lead to an address of the test's, whatever the port, like "www.example.com": "127.0.0.1:8080". Outside of namespaces only.
+	Hosts map[string]string
 	// Args are more command line arguments.
 	Args []string
 }
@@ -69,6 +71,7 @@ type Browser struct {
 	driver  driver
 	process *lab.Process
 	stderr  *lab.Tail
+	hosts   *hostProxy // nil if nobody needs it
 
 	mu    sync.Mutex
 	pages []*Page
@@ -153,6 +156,9 @@ func Start(t testing.TB, engine Engine, options Options) *Browser {
 func (b *Browser) Close() {
 	_ = b.driver.close() // it is going to be killed
 	b.process.Kill()
+	if b.hosts != nil {
+		b.hosts.close()
+	}
 }
 
 // MemoryBytes is what all processes of the browser use together (see [lab.Process.MemoryBytes]).

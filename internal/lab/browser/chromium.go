@@ -43,6 +43,9 @@ func (b *Browser) startChromium(path, profile string, options Options) error {
 	if len(options.SecureOrigins) > 0 {
 		args = append(args, "--unsafely-treat-insecure-origin-as-secure="+strings.Join(options.SecureOrigins, ","))
 	}
+	if len(options.Hosts) > 0 {
+		args = append(args, resolverRules(options.Hosts))
+	}
 	args = append(append(args, options.Args...), "about:blank")
 	// The browser reads commands from descriptor 3 and writes to 4.
 	commandsR, commandsW, err := os.Pipe()

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -76,8 +78,19 @@ var firefoxPrefs = map[string]any{
 }
 
 func (b *Browser) startFirefox(ctx context.Context, path, profile string, options Options) (err error) {
+	all := maps.Clone(firefoxPrefs)
+	if len(options.Hosts) > 0 {
+		ln, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		b.hosts = newHostProxy(ln, options.Hosts)
+		all["network.proxy.type"] = 2 // auto-config
+		all["network.proxy.autoconfig_url"] = proxyConfig(options.Hosts, ln.Addr().String())
+		all["network.proxy.socks5_remote_dns"] = true
+	}
 	var prefs strings.Builder
-	for name, value := range firefoxPrefs {
+	for name, value := range all {
 		encoded, err := json.Marshal(value)
 		if err != nil {
 			return err
