@@ -178,8 +178,11 @@ func (f *fetcher) addLane(now time.Time, id int, end string, sender bool) {
 	f.lanes[id] = l
 	if sender {
 		f.opening = 0
-		if !f.last {
-			from := uint32(len(f.entries))
+		from := uint32(len(f.entries))
+		if len(f.senders()) == 1 {
+			from = 0 // it may be a sender that was started again: its list must be the same
+		}
+		if from == 0 || !f.last {
 			f.send(id, message{Type: typeGetManifest, From: &from})
 		}
 		if f.chosen {
@@ -487,8 +490,23 @@ func (f *fetcher) fail(i uint32, code refusal.Code) {
 
 func (f *fetcher) manifest(now time.Time, l *fetchLane, m *message) error {
 	from, have := int(*m.From), len(f.entries)
-	if from > have || f.last {
+	if from > have {
 		return nil // asked for twice: on a lane that is gone, and on this one
+	}
+	for i, e := range m.Entries[:min(len(m.Entries), have-from)] {
+		known := f.entries[from+i]
+		if known.Size == nil && e.Size != nil {
+			if err := f.size(now, uint32(from+i), *e.Size); err != nil {
+				return err
+			}
+			e.Size = nil
+		}
+		if known.Path != e.Path || known.Dir != e.Dir || known.MtimeMs != e.MtimeMs || e.Size != nil && *e.Size != *known.Size {
+			return refusal.New(refusal.SourceChanged).With("path", known.Path)
+		}
+	}
+	if f.last {
+		return nil
 	}
 	if len(m.Entries) > have-from {
 		for _, e := range m.Entries[have-from:] {

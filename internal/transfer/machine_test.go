@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -10,6 +11,8 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/madang-rtc/madang/internal/refusal"
 )
 
 // A world is one fetcher and one server with lanes between them that reorder, stall and die, driven by a seed. There is no I/O: files are arithmetic.
@@ -380,5 +383,26 @@ func TestADeselectedFileFreesTheWay(t *testing.T) {
 	}
 	if sent == 0 || sent == 40 || w.final[0] || !w.final[1] {
 		t.Errorf("%d blocks of the deselected file were sent; names: %v", sent, w.final)
+	}
+}
+
+// TestASenderThatComesBackWithOtherFilesIsRefused: indices would mean other files.
+func TestASenderThatComesBackWithOtherFilesIsRefused(t *testing.T) {
+	f := newFetcher(nil)
+	now := time.Unix(1e9, 0)
+	page := func(path string) *message {
+		return &message{Type: typeManifest, From: new(uint32(0)), Entries: []Entry{{Path: path, Size: new(int64(5))}}, Last: true}
+	}
+	f.addLane(now, 1, "A", true)
+	if err := f.message(now, 1, page("a")); err != nil {
+		t.Fatal(err)
+	}
+	f.removeLane(now, 1)
+	f.addLane(now, 2, "A", true)
+	if err := f.message(now, 2, page("a")); err != nil {
+		t.Errorf("the same list: %v", err)
+	}
+	if err := f.message(now, 2, page("b")); !errors.Is(err, refusal.New(refusal.SourceChanged)) {
+		t.Errorf("another list: got %v", err)
 	}
 }

@@ -389,7 +389,7 @@ func (r *receiver) adopt(l lane) error {
 		if complete {
 			r.end(nil) // the sender's bye was lost
 		}
-		if no != nil && p.role == roleSender && (no.Code == refusal.PathUnsafe || no.Code == refusal.DiskFull || no.Code == refusal.VersionUnsupported || no.Code == refusal.Corrupt) {
+		if no != nil && p.role == roleSender && (no.Code == refusal.PathUnsafe || no.Code == refusal.DiskFull || no.Code == refusal.VersionUnsupported || no.Code == refusal.Corrupt || no.Code == refusal.SourceChanged) {
 			r.end(no)
 		}
 	})
