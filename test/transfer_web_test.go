@@ -1,0 +1,478 @@
+//go:build linux
+
+package test
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	neturl "net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/madang-rtc/madang/internal/lab"
+	"github.com/madang-rtc/madang/internal/lab/browser"
+)
+
+//go:embed pages/transfer.js
+var transferScript string
+
+// newEnd opens a page of the node and loads the transfer module into it.
+func newEnd(t testing.TB, b *browser.Browser, server, name string) *member {
+	t.Helper()
+	m := &member{b.Open(t, server+"/f/"), t, name}
+	m.loadEnd(server)
+	return m
+}
+
+func (m *member) loadEnd(server string) {
+	m.t.Helper()
+	m.do(patience, fmt.Sprintf("const server = %s;\n%s", js(server), transferScript), nil)
+}
+
+// sent is a file of a test's sender.
+type sent struct {
+	Path string `json:"path"`
+	Size int    `json:"size"`
+	Seed int    `json:"seed"`
+}
+
+func (m *member) send(files []sent, options map[string]any) (link string) {
+	m.t.Helper()
+	m.do(patience, fmt.Sprintf("return end.send(%s, %s)", js(files), js(options)), &link)
+	return link
+}
+
+// receive opens a link or a code and waits for the names.
+func (m *member) receive(from string) {
+	m.t.Helper()
+	m.do(patience, fmt.Sprintf("await end.receive(%s)", js(from)), nil)
+	m.await(patience, "end.receiving.entries !== null")
+}
+
+// arrived waits until everything is there; what ended otherwise fails at once.
+func (m *member) arrived() {
+	m.t.Helper()
+	var how any
+	if err := m.WaitForValue(within(m.t, 2*patience), "end.error || end.arrived()", &how); err != nil {
+		m.t.Fatalf("%s: %v", m.name, err)
+	}
+	if how != true {
+		m.t.Fatalf("%s: it ended with %v", m.name, how)
+	}
+}
+
+// sameDigests compares what arrived with what was sent.
+func sameDigests(t testing.TB, from, to *member) {
+	t.Helper()
+	var want, got [][2]string
+	from.do(patience, "return end.digests()", &want)
+	to.do(patience, "return end.received()", &got)
+	if !slices.Equal(got, want) {
+		t.Errorf("SHA-256 of what arrived %v, of what was sent %v", got, want)
+	}
+}
+
+// TestFilesBetweenBrowsers sends files between all pairs of browsers, and reads them back from where they are kept.
+func TestFilesBetweenBrowsers(t *testing.T) {
+	node := serve(t, lab.NodeConfig{})
+	browsers := map[browser.Engine]*browser.Browser{
+		browser.Chromium: browser.Start(t, browser.Chromium, browser.Options{}),
+		browser.Firefox:  browser.Start(t, browser.Firefox, browser.Options{}),
+	}
+	for _, pair := range []struct {
+		from, to browser.Engine
+		mib      int
+	}{
+		{browser.Chromium, browser.Chromium, 64}, {browser.Chromium, browser.Firefox, 8}, {browser.Firefox, browser.Chromium, 8},
+	} {
+		t.Run(fmt.Sprintf("%s-%s", pair.from, pair.to), func(t *testing.T) {
+			a := newEnd(t, browsers[pair.from], node.HTTP, "sender")
+			b := newEnd(t, browsers[pair.to], node.HTTP, "receiver")
+			files := []sent{{"film.mkv", pair.mib<<20 + 7, 1}, {"사진/바다.jpg", 1 << 20, 2}, {"사진/empty", 0, 3}}
+			link := a.send(files, nil)
+			b.receive(link)
+			b.do(patience, "await end.receiving.accept()", nil)
+			b.arrived()
+			a.await(patience, "end.error === null")
+			sameDigests(t, a, b)
+		})
+	}
+}
+
+// TestFilesBetweenBrowsersGoOnAfterReload loads the receiver's page again at half of the file: what was kept does not come again.
+func TestFilesBetweenBrowsersGoOnAfterReload(t *testing.T) {
+	node := serve(t, lab.NodeConfig{})
+	chromium := browser.Start(t, browser.Chromium, browser.Options{})
+	a := newEnd(t, chromium, node.HTTP, "sender")
+	b := newEnd(t, chromium, node.HTTP, "receiver")
+	const size = 48 << 20
+	link := a.send([]sent{{"film.mkv", size, 1}}, nil)
+	b.receive(link)
+	b.do(patience, "await end.receiving.accept()", nil)
+	b.await(4*patience, "end.error || end.receiving.bytes >= %d", size/2)
+	if err := b.Navigate(within(t, patience), node.HTTP+"/f/"); err != nil {
+		t.Fatal(err)
+	}
+	b.loadEnd(node.HTTP)
+	b.finishResumed(link, size)
+	sameDigests(t, a, b)
+}
+
+// finishResumed goes on with a transfer, and holds it to what it may send again: 50 MiB, and not the half that was there.
+func (m *member) finishResumed(link string, size int) {
+	m.t.Helper()
+	m.receive(link)
+	m.do(patience, "await end.receiving.accept()", nil)
+	m.arrived()
+	var arrived, resumed int
+	m.do(patience, "return end.receiving.arrivedBytes", &arrived)
+	m.do(patience, "return end.receiving.resumedBytes", &resumed)
+	m.t.Logf("of %d bytes %d were there and %d came after the restart", size, resumed, arrived)
+	// At most what one flush had not reached yet had come before and comes again.
+	if resumed < size/2-(16<<20) || arrived > size-resumed {
+		m.t.Errorf("%d bytes were there and %d came, of %d", resumed, arrived, size)
+	}
+}
+
+// TestFilesBetweenBrowsersGoOnAfterKill kills the receiver's browser, and starts it again with the same profile.
+func TestFilesBetweenBrowsersGoOnAfterKill(t *testing.T) {
+	node := serve(t, lab.NodeConfig{})
+	sender := browser.Start(t, browser.Chromium, browser.Options{})
+	a := newEnd(t, sender, node.HTTP, "sender")
+	const size = 48 << 20
+	link := a.send([]sent{{"film.mkv", size, 1}}, nil)
+	profile := t.TempDir()
+	doomed := browser.Start(t, browser.Chromium, browser.Options{Profile: profile})
+	first, err := doomed.NewPage(within(t, patience), node.HTTP+"/f/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	killed := &member{first, t, "receiver"}
+	killed.loadEnd(node.HTTP)
+	killed.receive(link)
+	killed.do(patience, "await end.receiving.accept()", nil)
+	killed.await(4*patience, "end.error || end.receiving.bytes >= %d", size*5/8)
+	doomed.Close()
+	b := newEnd(t, browser.Start(t, browser.Chromium, browser.Options{Profile: profile}), node.HTTP, "receiver again")
+	b.finishResumed(link, size)
+	sameDigests(t, a, b)
+}
+
+// TestFilesBetweenBrowsersRefusals is what must not work, and what the user is told.
+func TestFilesBetweenBrowsersRefusals(t *testing.T) {
+	node := serve(t, lab.NodeConfig{})
+	chromium := browser.Start(t, browser.Chromium, browser.Options{})
+	one := []sent{{"a.txt", 300_000, 1}}
+	t.Run("wrong secret", func(t *testing.T) {
+		a, b := newEnd(t, chromium, node.HTTP, "sender"), newEnd(t, chromium, node.HTTP, "receiver")
+		link := a.send(one, nil)
+		wrong := link[:len(link)-22] + "AAAAAAAAAAAAAAAAAAAAAA"
+		b.do(patience, fmt.Sprintf("await end.receive(%s)", js(wrong)), nil)
+		b.await(patience, "end.warned > 0 && end.receiving.entries === null")
+	})
+	t.Run("link used twice", func(t *testing.T) {
+		a, b, c := newEnd(t, chromium, node.HTTP, "sender"), newEnd(t, chromium, node.HTTP, "first"), newEnd(t, chromium, node.HTTP, "second")
+		link := a.send(one, nil)
+		// Looking uses nothing up.
+		c.receive(link)
+		b.receive(link)
+		a.do(patience, "end.sending.pause()", nil)
+		b.do(patience, "await end.receiving.accept()", nil)
+		b.await(patience, "end.receiving.accepted")
+		c.do(patience, "await end.receiving.accept()", nil)
+		c.await(patience, `end.error === "transfer_taken"`)
+		a.do(patience, "end.sending.resume()", nil)
+		b.arrived()
+		sameDigests(t, a, b)
+	})
+	t.Run("no room", func(t *testing.T) {
+		a, b := newEnd(t, chromium, node.HTTP, "sender"), newEnd(t, chromium, node.HTTP, "receiver")
+		var link string
+		// More than the browser gives to an origin, made of one piece many times: it is never read.
+		a.do(patience, `const piece = new Blob([new Uint8Array(1 << 20)]); const film = new File(Array.from({ length: 20_000 }, () => piece), "film.mkv");
+			end.sending = await end.sdk.sendFiles([{ path: "film.mkv", file: film }], { server: location.origin }); return end.sending.link;`, &link)
+		b.receive(link)
+		var code string
+		b.do(patience, "return end.receiving.accept().then(() => 'accepted', (e) => e.code)", &code)
+		if code != "disk_full" {
+			t.Errorf("got %q, want disk_full", code)
+		}
+		b.await(patience, "!end.receiving.accepted && end.receiving.arrivedBytes === 0")
+	})
+	t.Run("source changed", func(t *testing.T) {
+		a, b := newEnd(t, chromium, node.HTTP, "sender"), newEnd(t, chromium, node.HTTP, "receiver")
+		var link string
+		a.do(patience, `const root = await navigator.storage.getDirectory();
+			window.write = async (byte) => { const handle = await root.getFileHandle("changing", { create: true }); const w = await handle.createWritable(); await w.write(new Uint8Array(16 << 20).fill(byte)); await w.close(); return handle.getFile(); };
+			const changing = await write(1);
+			end.sending = await end.sdk.sendFiles([{ path: "changing", file: changing }, { path: "b.txt", file: end.makeFile("b.txt", 300_000) }], { server: location.origin }); return end.sending.link;`, &link)
+		b.receive(link)
+		b.do(patience, "await end.receiving.accept()", nil)
+		b.await(patience, "end.receiving.bytes > 0")
+		a.do(patience, "await write(2)", nil)
+		b.await(patience, `end.receiving.files[0].failed === "source_changed" && end.complete?.length === 1 && end.complete[0].entry.path === "b.txt"`)
+	})
+}
+
+// TestFilesBetweenBrowsersByCode: a code buys the link; many small files in folders arrive.
+func TestFilesBetweenBrowsersByCode(t *testing.T) {
+	node := serve(t, lab.NodeConfig{})
+	chromium := browser.Start(t, browser.Chromium, browser.Options{})
+	a, b := newEnd(t, chromium, node.HTTP, "sender"), newEnd(t, chromium, node.HTTP, "receiver")
+	var files []sent
+	for i := range 300 {
+		files = append(files, sent{fmt.Sprintf("상자/%d/파일 %d.bin", i%7, i), i * 101, i})
+	}
+	a.send(files, nil)
+	var code string
+	if err := a.WaitForValue(within(t, patience), "end.sending.code", &code); err != nil {
+		t.Fatal(err)
+	}
+	var refused string
+	b.do(patience, fmt.Sprintf("return end.receive(%s).then(() => 'opened', (e) => e.code)", js(strings.Split(code, "-")[0]+"-wrong-words")), &refused)
+	if refused != "code_wrong" {
+		t.Errorf("wrong words: got %q, want code_wrong", refused)
+	}
+	b.receive(code)
+	b.do(patience, "await end.receiving.accept()", nil)
+	b.arrived()
+	sameDigests(t, a, b)
+}
+
+// liar stands between a browser and the node, and puts its own certificate into the descriptions, as a server that listens in would.
+func liar(t testing.TB, node string) (url string) {
+	t.Helper()
+	target, err := neturl.Parse(node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fingerprint := regexp.MustCompile(`a=fingerprint:sha-256 [0-9A-F:]+`)
+	lie := "a=fingerprint:sha-256 " + strings.Repeat("AA:", 31) + "AA"
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	relay := func(ctx context.Context, from, to *websocket.Conn) error {
+		for {
+			kind, data, err := from.Read(ctx)
+			if err != nil {
+				return err
+			}
+			if err := to.Write(ctx, kind, fingerprint.ReplaceAll(data, []byte(lie))); err != nil {
+				return err
+			}
+		}
+	}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") == "" {
+			proxy.ServeHTTP(w, r)
+			return
+		}
+		server, _, err := websocket.Dial(r.Context(), node+r.URL.RequestURI(), &websocket.DialOptions{
+			Subprotocols: []string{"madang.v1"}, HTTPHeader: http.Header{"Origin": r.Header["Origin"]},
+		})
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		defer server.CloseNow()
+		client, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"madang.v1"}, InsecureSkipVerify: true})
+		if err != nil {
+			return
+		}
+		defer client.CloseNow()
+		server.SetReadLimit(1 << 20)
+		client.SetReadLimit(1 << 20)
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_ = relay(ctx, server, client) // it ends with either side
+			cancel()
+		}()
+		_ = relay(ctx, client, server)
+		cancel()
+		<-done
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+// TestFilesBetweenBrowsersWithLyingServer: a server that puts other fingerprints into the signaling is found out, and gets nothing.
+func TestFilesBetweenBrowsersWithLyingServer(t *testing.T) {
+	node := serve(t, lab.NodeConfig{})
+	between := liar(t, node.HTTP)
+	chromium := browser.Start(t, browser.Chromium, browser.Options{})
+	a, b := newEnd(t, chromium, node.HTTP, "sender"), newEnd(t, chromium, between, "receiver")
+	link := a.send([]sent{{"a.txt", 300_000, 1}}, nil)
+	b.do(patience, fmt.Sprintf("await end.receive(%s)", js(link)), nil)
+	b.await(patience, "end.warned > 0 && end.receiving.entries === null")
+}
+
+// TestFilesBetweenBrowsersOnThePages uses the pages as people do: choose, copy the link, accept, and find the file among the downloads.
+func TestFilesBetweenBrowsersOnThePages(t *testing.T) {
+	node := serve(t, lab.NodeConfig{})
+	chromium := browser.Start(t, browser.Chromium, browser.Options{})
+	a := &member{chromium.Open(t, node.HTTP+"/f/"), t, "sender"}
+	shot(t, a, "start")
+	a.await(patience, `deep('[data-testid="choose-files"]')`)
+	a.do(patience, `const data = new DataTransfer();
+		data.items.add(new File([new Uint8Array(20 << 20).fill(7)], "바다.mov"));
+		data.items.add(new File(["hello"], "a.txt"));
+		const input = deep('[data-testid="choose-files"]');
+		input.files = data.files;
+		input.dispatchEvent(new Event("change"));`, nil)
+	var link string
+	if err := a.WaitForValue(within(t, patience), `deep('[data-testid="link"]')?.value`, &link); err != nil {
+		t.Fatal(err)
+	}
+	a.await(patience, `deep('[data-testid="code"]')`)
+	shot(t, a, "link")
+	b := &member{chromium.Open(t, link), t, "receiver"}
+	b.do(patience, `window.downloads = []; HTMLAnchorElement.prototype.click = new Proxy(HTMLAnchorElement.prototype.click, {
+		apply(target, anchor) { if (anchor.download) downloads.push({ name: anchor.download, href: anchor.href }); else target.call(anchor); } });`, nil)
+	b.await(patience, `deep('[data-testid="accept"]')`)
+	shot(t, b, "offer")
+	if err := b.Click(within(t, patience), `[data-testid="accept"]`); err != nil {
+		t.Fatal(err)
+	}
+	b.await(patience, `deep('[data-testid="page"]').dataset.phase !== "offer"`)
+	shot(t, b, "receiving")
+	b.await(4*patience, `deep('[data-testid="page"]').dataset.phase === "done"`)
+	shot(t, b, "done")
+	a.await(patience, `deep('[data-testid="receiver"]').dataset.done === "true"`)
+	shot(t, a, "sent")
+	var saved struct {
+		Name string
+		Size int
+	}
+	b.do(patience, `const blob = await (await fetch(downloads[0].href)).blob(); return { Name: downloads[0].name, Size: blob.size };`, &saved)
+	if saved.Name != "madang-files.zip" || saved.Size < 20<<20 {
+		t.Errorf("saved %+v", saved)
+	}
+}
+
+// shot keeps a picture of a page, for looking at it, where MADANG_SHOTS names a folder.
+func shot(t testing.TB, m *member, name string) {
+	t.Helper()
+	folder := os.Getenv("MADANG_SHOTS")
+	if folder == "" {
+		return
+	}
+	picture, err := m.Screenshot(within(t, patience))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, name+".png"), picture, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFilesBetweenBrowsersInACall offers a file in the chat of a call; the other one accepts, and has it.
+func TestFilesBetweenBrowsersInACall(t *testing.T) {
+	node := serve(t, lab.NodeConfig{})
+	chromium := browser.Start(t, browser.Chromium, browser.Options{})
+	join := func(name string) *member {
+		m := &member{chromium.Open(t, node.HTTP+"/c/files-in-a-call?join=1&name="+name), t, name}
+		m.await(patience, `document.querySelector("madang-call")?.call?.peers.size >= 0`)
+		return m
+	}
+	a, b := join("Mina"), join("Jun")
+	for _, m := range []*member{a, b} {
+		m.await(patience, `[...document.querySelector("madang-call").call.peers.values()].some((p) => p.connection === "connected")`)
+		if err := m.Click(within(t, patience), `[data-testid="chat-toggle"]`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.do(patience, `window.downloads = []; HTMLAnchorElement.prototype.click = function () { downloads.push({ name: this.download, href: this.href }); };`, nil)
+	a.await(patience, `deep('[data-testid="chat-files"]')`)
+	a.do(patience, `const data = new DataTransfer();
+		data.items.add(new File([new Uint8Array(3 << 20).fill(7)], "바다.mov"));
+		const input = deep('[data-testid="chat-files"]');
+		input.files = data.files;
+		input.dispatchEvent(new Event("change"));`, nil)
+	if err := b.Click(within(t, patience), `[data-testid="file-accept"]`); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []*member{a, b} {
+		m.await(2*patience, `deep('[data-testid="file-card"]').dataset.state === "done"`)
+	}
+	shot(t, b, "call")
+	var saved struct {
+		Name string
+		Size int
+		Sum  int
+	}
+	b.do(patience, `const bytes = new Uint8Array(await (await fetch(downloads[0].href)).arrayBuffer());
+		return { Name: downloads[0].name, Size: bytes.length, Sum: bytes.reduce((sum, byte) => sum + byte, 0) };`, &saved)
+	if saved.Name != "바다.mov" || saved.Size != 3<<20 || saved.Sum != 7*3<<20 {
+		t.Errorf("saved %+v", saved)
+	}
+}
+
+// TestFilesAtFullSpeed compares a transfer, hashed and on the disk, with a bare data channel of the same two browsers in the same run, and says what
+// it costs in memory. MADANG_TRANSFER_MIB says how much; without it, it is not run.
+func TestFilesAtFullSpeed(t *testing.T) {
+	mib, err := strconv.Atoi(os.Getenv("MADANG_TRANSFER_MIB"))
+	if err != nil {
+		t.Skip("takes minutes; MADANG_TRANSFER_MIB=1024 runs it")
+	}
+	node := serve(t, lab.NodeConfig{})
+	browsers := []*browser.Browser{browser.Start(t, browser.Chromium, browser.Options{}), browser.Start(t, browser.Chromium, browser.Options{})}
+	a, b := newEnd(t, browsers[0], node.HTTP, "sender"), newEnd(t, browsers[1], node.HTTP, "receiver")
+	const bareSeconds = 20
+	for _, m := range []*member{a, b} {
+		m.do(patience, fmt.Sprintf("await end.bare(%s)", js(channelName(t))), nil)
+	}
+	a.await(patience, `[...end.call.peers.values()].some((peer) => peer.connection === "connected")`)
+	a.do(2*patience, fmt.Sprintf("await end.flood(%d)", bareSeconds*1000), nil)
+	var bare float64
+	b.do(patience, "return end.bareBytes", &bare)
+	bare /= bareSeconds
+	for _, m := range []*member{a, b} {
+		m.do(patience, "await end.call.leave()", nil)
+	}
+	memory := func() (sum int64) {
+		for _, b := range browsers {
+			n, err := b.MemoryBytes()
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum += n
+		}
+		return sum
+	}
+	var link string
+	// Of one piece many times: the file itself is no memory.
+	a.do(patience, fmt.Sprintf(`const piece = end.makeFile("piece", 1 << 20); const film = new File(Array.from({ length: %d }, () => piece), "film.mkv");
+		end.sending = await end.sdk.sendFiles([{ path: "film.mkv", file: film }], { server: location.origin }); return end.sending.link;`, mib), &link)
+	b.receive(link)
+	idle, most := memory(), int64(0)
+	start := time.Now()
+	b.do(patience, "await end.receiving.accept()", nil)
+	b.await(patience, "end.receiving.bytes > 0")
+	first := time.Since(start)
+	for done := false; !done; {
+		most = max(most, memory())
+		b.do(patience, "await new Promise((resolve) => setTimeout(resolve, 500)); return end.arrived()", &done)
+	}
+	speed := float64(mib<<20) / time.Since(start).Seconds()
+	t.Logf("%d MiB: %.2f MiB/s, a bare data channel %.2f MiB/s (%.0f %%); first block after %v; memory of all processes %d MiB idle, %d MiB at most",
+		mib, speed/(1<<20), bare/(1<<20), 100*speed/bare, first.Round(time.Millisecond), idle>>20, most>>20)
+	if speed < 0.8*bare {
+		t.Errorf("%.0f %% of a bare data channel, want 80 %%", 100*speed/bare)
+	}
+	if most-idle > 200<<20 {
+		t.Errorf("%d MiB more memory than idle, want at most 200", (most-idle)>>20)
+	}
+}
