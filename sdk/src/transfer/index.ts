@@ -169,7 +169,9 @@ abstract class End<Events extends EndEvents> extends Emitter<Events> {
 
 	#take(message: FromWorker): void {
 		if (message.type === "lane-ended") {
-			this.lanes.drop(message.lane);
+			// What was said last, such as why, has to leave the browser first.
+			if (message.code === "closed") this.lanes.drop(message.lane);
+			else setTimeout(() => this.lanes.drop(message.lane), farewellMs);
 		} else if (message.type === "lane-ready") {
 			this.#ready.add(message.lane);
 			this.#restate();
@@ -224,7 +226,10 @@ export interface SendOptions extends TransferOptions {
 	ticket?: Ticket | undefined;
 }
 
-export type SendingEvents = EndEvents;
+export type SendingEvents = EndEvents & {
+	/** Somebody who does not know the secret has tried to take part, and was refused: a lying server, or a damaged link. */
+	"not-authentic": [];
+};
 
 /** Files that are being sent. Made by {@link sendFiles}. */
 export class Sending extends End<SendingEvents> {
@@ -240,6 +245,7 @@ export class Sending extends End<SendingEvents> {
 	constructor(chosen: readonly Chosen[], ticket: Ticket, meeting: Meeting, server: string, options: SendOptions) {
 		super(ticket, meeting, true, options);
 		this.entries = toEntries(chosen);
+		this.lanes.on("not-authentic", () => this.emit("not-authentic"));
 		this.link = `${new URL(`f/${ticket.id}`, server).href}#${ticket.secret}`;
 		this.tell({
 			type: "send",

@@ -154,6 +154,9 @@ export class MadangFiles extends LitElement {
 			this.#sending = sending;
 			this.phase = "sending";
 			sending.on("changed", () => this.requestUpdate());
+			sending.on("not-authentic", () => {
+				this.warned = true;
+			});
 			sending.on("ended", (error) => {
 				sessionStorage.removeItem("madang-sending");
 				this.over = true;
