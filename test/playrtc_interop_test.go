@@ -16,8 +16,8 @@ func TestPlayRTCOldClients(t *testing.T) {
 	inPlayRTCBrowsers(t, func(t *testing.T, l *playrtcLab) {
 		for _, newcomer := range []string{"old", "new"} {
 			for _, shim := range []bool{true, false} {
-				if l.browser.Engine == browser.Firefox && (newcomer == "new" || !shim) {
-					continue // an old client's own channel does not get through to Firefox yet
+				if l.browser.Engine == browser.Firefox && !shim {
+					continue // an old client there waits for an acknowledgement of its channel, which does not come on a stream that is taken
 				}
 				t.Run(fmt.Sprintf("%s joins, shim %v", newcomer, shim), func(t *testing.T) {
 					p := l.open(t, "interop.html")

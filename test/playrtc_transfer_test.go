@@ -53,7 +53,7 @@ func TestPlayRTCFileSurvives(t *testing.T) {
 		wait = time.Hour
 	}
 	node := serve(t, lab.NodeConfig{})
-	site := strings.Replace(playrtcSite(t), "127.0.0.1", "localhost", 1)
+	site := strings.Replace(playrtcSite(t, node), "127.0.0.1", "localhost", 1)
 	sending := browser.Start(t, browser.Chromium, browser.Options{})
 	receiving := browser.Start(t, browser.Chromium, browser.Options{})
 	from := transferEnd(t, sending, site+"/transfer.html", node.HTTP, "sender")
@@ -142,7 +142,7 @@ func TestPlayRTCFileSpeed(t *testing.T) {
 	}
 	t.Run("loopback", func(t *testing.T) {
 		node := serve(t, lab.NodeConfig{})
-		site := strings.Replace(playrtcSite(t), "127.0.0.1", "localhost", 1)
+		site := strings.Replace(playrtcSite(t, node), "127.0.0.1", "localhost", 1)
 		from := transferEnd(t, browser.Start(t, browser.Chromium, browser.Options{}), site+"/transfer.html", node.HTTP, "sender")
 		to := transferEnd(t, browser.Start(t, browser.Chromium, browser.Options{}), site+"/transfer.html", node.HTTP, "receiver")
 		measure(t, from, to, 24, 3.5)
