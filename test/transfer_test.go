@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -547,6 +548,7 @@ func lyingServer(t *testing.T, node string, lie func(string) string) *httptest.S
 				return
 			}
 			defer resp.Body.Close()
+			maps.Copy(w.Header(), resp.Header)
 			w.WriteHeader(resp.StatusCode)
 			io.Copy(w, resp.Body)
 			return

@@ -3,13 +3,9 @@
 package test
 
 import (
-	"context"
 	_ "embed"
+	"encoding/hex"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	neturl "net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -18,8 +14,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/coder/websocket"
 
 	"github.com/madang-rtc/madang/internal/lab"
 	"github.com/madang-rtc/madang/internal/lab/browser"
@@ -251,67 +245,12 @@ func TestFilesBetweenBrowsersByCode(t *testing.T) {
 	sameDigests(t, a, b)
 }
 
-// liar stands between a browser and the node, and puts its own certificate into the descriptions, as a server that listens in would.
-func liar(t testing.TB, node string) (url string) {
-	t.Helper()
-	target, err := neturl.Parse(node)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fingerprint := regexp.MustCompile(`a=fingerprint:sha-256 [0-9A-F:]+`)
-	lie := "a=fingerprint:sha-256 " + strings.Repeat("AA:", 31) + "AA"
-	proxy := httputil.NewSingleHostReverseProxy(target)
-	relay := func(ctx context.Context, from, to *websocket.Conn) error {
-		for {
-			kind, data, err := from.Read(ctx)
-			if err != nil {
-				return err
-			}
-			if err := to.Write(ctx, kind, fingerprint.ReplaceAll(data, []byte(lie))); err != nil {
-				return err
-			}
-		}
-	}
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Upgrade") == "" {
-			proxy.ServeHTTP(w, r)
-			return
-		}
-		server, _, err := websocket.Dial(r.Context(), node+r.URL.RequestURI(), &websocket.DialOptions{
-			Subprotocols: []string{"madang.v1"}, HTTPHeader: http.Header{"Origin": r.Header["Origin"]},
-		})
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadGateway)
-			return
-		}
-		defer server.CloseNow()
-		client, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"madang.v1"}, InsecureSkipVerify: true})
-		if err != nil {
-			return
-		}
-		defer client.CloseNow()
-		server.SetReadLimit(1 << 20)
-		client.SetReadLimit(1 << 20)
-		ctx, cancel := context.WithCancel(r.Context())
-		defer cancel()
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			_ = relay(ctx, server, client) // it ends with either side
-			cancel()
-		}()
-		_ = relay(ctx, client, server)
-		cancel()
-		<-done
-	}))
-	t.Cleanup(s.Close)
-	return s.URL
-}
-
 // TestFilesBetweenBrowsersWithLyingServer: a server that puts other fingerprints into the signaling is found out, and gets nothing.
 func TestFilesBetweenBrowsersWithLyingServer(t *testing.T) {
 	node := serve(t, lab.NodeConfig{})
-	between := liar(t, node.HTTP)
+	fingerprint := regexp.MustCompile(`a=fingerprint:sha-256 [0-9A-F:]+`)
+	lie := "a=fingerprint:sha-256 " + strings.Repeat("AA:", 31) + "AA"
+	between := lyingServer(t, node.HTTP, func(s string) string { return fingerprint.ReplaceAllString(s, lie) }).URL
 	chromium := browser.Start(t, browser.Chromium, browser.Options{})
 	a, b := newEnd(t, chromium, node.HTTP, "sender"), newEnd(t, chromium, between, "receiver")
 	link := a.send([]sent{{"a.txt", 300_000, 1}}, nil)
@@ -425,6 +364,39 @@ func TestFilesBetweenBrowsersInACall(t *testing.T) {
 	if saved.Name != "바다.mov" || saved.Size != 3<<20 || saved.Sum != 7*3<<20 {
 		t.Errorf("saved %+v", saved)
 	}
+}
+
+// TestFilesBetweenBrowserAndCommandLine: `madang send` to a browser, and a browser to `madang receive`.
+func TestFilesBetweenBrowserAndCommandLine(t *testing.T) {
+	node := serve(t, lab.NodeConfig{})
+	chromium := browser.Start(t, browser.Chromium, browser.Options{})
+	t.Run("to the browser", func(t *testing.T) {
+		dir := t.TempDir()
+		want := randomFile(t, filepath.Join(dir, "film.mkv"), 5<<20+7, 1)
+		sender := send(t, t.TempDir(), node.HTTP, filepath.Join(dir, "film.mkv"))
+		b := newEnd(t, chromium, node.HTTP, "receiver")
+		b.receive(sender.link())
+		b.do(patience, "await end.receiving.accept()", nil)
+		b.arrived()
+		var got [][2]string
+		b.do(patience, "return end.received()", &got)
+		if len(got) != 1 || got[0] != [2]string{"film.mkv", hex.EncodeToString(want[:])} {
+			t.Errorf("got %v, want %x", got, want)
+		}
+		sender.succeeds()
+	})
+	t.Run("from the browser", func(t *testing.T) {
+		a := newEnd(t, chromium, node.HTTP, "sender")
+		link := a.send([]sent{{"film.mkv", 5<<20 + 7, 1}}, nil)
+		out := t.TempDir()
+		startEnd(t, t.TempDir(), "receive", link, out).succeeds()
+		a.await(patience, "end.error === null")
+		var want [][2]string
+		a.do(patience, "return end.digests()", &want)
+		if got := hashFile(t, filepath.Join(out, "film.mkv")); hex.EncodeToString(got[:]) != want[0][1] {
+			t.Errorf("got %x, want %v", got, want)
+		}
+	})
 }
 
 // TestFilesAtFullSpeed compares a transfer, hashed and on the disk, with a bare data channel of the same two browsers in the same run, and says what
