@@ -327,26 +327,20 @@ export const en = {
 		paused: "Paused",
 		senderPaused: "The sender has paused.",
 		interrupted: "The connection is interrupted. It goes on by itself.",
-		stalled: "Starting…",
 		of: (done: string, all: string) => `${done} of ${all}`,
 		rate: (rate: string) => `${rate} a second`,
 		left: (time: string) => `${time} left`,
 		direct: "Direct connection",
 		relayed: "Relayed by this server, still encrypted",
-		file: "File",
 		fileDone: "done",
-		all: "All files",
 		notAuthentic: "Somebody who does not know the link's secret tried to take part, and was refused.",
 		tooBig: (need: string, room: string) =>
 			`This browser has room for ${room}, and ${need} are needed. Choose fewer files, or receive with: madang receive`,
 		canChoose:
 			"Choose where to save instead: that needs no room in the browser, but cannot go on after this page is closed.",
 		filename: "madang-files",
-		sameFiles: "These are not the same files as before. A new link was made.",
 		restored: "This page was loaded again. Choose the same files, and the receiver goes on where it was.",
 		notify: "All files have arrived",
-		leave: "The transfer is not finished.",
-		menu: "Send files",
 	},
 
 	/** Devices and browser, before and during a call. */
