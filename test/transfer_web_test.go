@@ -407,7 +407,11 @@ func TestFilesAtFullSpeed(t *testing.T) {
 		t.Skip("takes minutes; MADANG_TRANSFER_MIB=1024 runs it")
 	}
 	node := serve(t, lab.NodeConfig{})
-	browsers := []*browser.Browser{browser.Start(t, browser.Chromium, browser.Options{}), browser.Start(t, browser.Chromium, browser.Options{})}
+	// With profiles of their own on the disk: a page in a context of its own keeps its private file system in memory.
+	browsers := []*browser.Browser{
+		browser.Start(t, browser.Chromium, browser.Options{Profile: t.TempDir()}),
+		browser.Start(t, browser.Chromium, browser.Options{Profile: t.TempDir()}),
+	}
 	a, b := newEnd(t, browsers[0], node.HTTP, "sender"), newEnd(t, browsers[1], node.HTTP, "receiver")
 	const bareSeconds = 20
 	for _, m := range []*member{a, b} {
