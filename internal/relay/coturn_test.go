@@ -69,12 +69,12 @@ func dualNode(t *testing.T) (n *node, ports map[string]int) {
 		c.UDP[0].Close()
 		c.UDP, c.TCP = nil, nil
 		for family, host := range map[string]string{"4": "127.0.0.1", "6": "::1"} {
-			u, err := ListenUDP(t.Context(), net.JoinHostPort(host, "0"), 1)
+			u, err := ListenUDP(t.Context(), net.JoinHostPort(host, "0"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.UDP = append(c.UDP, u...)
-			ports[family+"udp"] = u[0].LocalAddr().(*net.UDPAddr).Port
+			c.UDP = append(c.UDP, u)
+			ports[family+"udp"] = u.LocalAddr().(*net.UDPAddr).Port
 			for _, transport := range []string{"tcp", "tls"} {
 				l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 				if err != nil {

@@ -385,11 +385,11 @@ func FuzzStream(f *testing.F) {
 	f.Add(append(bytes.Clone(bind), 0x40, 0, 0, 3, 1, 2, 3, 0), 7)
 	f.Add([]byte{0x40, 0, 0xFF, 0xFC, 1, 2, 3, 4, 5}, 2)
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"), 4)
-	udp, err := ListenUDP(f.Context(), "127.0.0.1:0", 1)
+	udp, err := ListenUDP(f.Context(), "127.0.0.1:0")
 	if err != nil {
 		f.Fatal(err)
 	}
-	s, err := New(Config{Secret: secret, UDP: udp, ExternalIPv4: netip.MustParseAddr("127.0.0.1")})
+	s, err := New(Config{Secret: secret, UDP: []*net.UDPConn{udp}, ExternalIPv4: netip.MustParseAddr("127.0.0.1")})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -423,11 +423,11 @@ func FuzzDatagram(f *testing.F) {
 		f.Add(stun.MustBuild(stun.TransactionID, stun.NewType(m, stun.ClassRequest), transportUDP, peerAt("10.0.0.1", 1), channelNumber(0x4000),
 			stun.NewUsername(cred.Username), stun.NewRealm("madang"), stun.NewNonce("n"), stun.NewLongTermIntegrity(cred.Username, "madang", cred.Credential)).Raw, true)
 	}
-	udp, err := ListenUDP(f.Context(), "127.0.0.1:0", 1)
+	udp, err := ListenUDP(f.Context(), "127.0.0.1:0")
 	if err != nil {
 		f.Fatal(err)
 	}
-	s, err := New(Config{Secret: secret, UDP: udp, ExternalIPv4: netip.MustParseAddr("127.0.0.1"), Limits: Limits{UnauthenticatedPerSecond: 1 << 30}})
+	s, err := New(Config{Secret: secret, UDP: []*net.UDPConn{udp}, ExternalIPv4: netip.MustParseAddr("127.0.0.1"), Limits: Limits{UnauthenticatedPerSecond: 1 << 30}})
 	if err != nil {
 		f.Fatal(err)
 	}

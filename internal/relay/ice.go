@@ -4,15 +4,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
-	"time"
 )
-
-// An ICEServer is an RTCIceServer (W3C webrtc-pc §4.2.4).
-type ICEServer struct {
-	URLs       []string `json:"urls"`
-	Username   string   `json:"username,omitempty"`
-	Credential string   `json:"credential,omitempty"`
-}
 
 // Endpoint is where clients reach the service. A port of zero: not offered.
 type Endpoint struct {
@@ -38,18 +30,4 @@ func (e Endpoint) URLs() (stun, turn []string) {
 		turn = append(turn, "turns:"+at(e.TLSPort)+"?transport=tcp")
 	}
 	return stun, turn
-}
-
-// ICEServers makes what a browser needs to use the service as that peer: the URLs of e with fresh credentials, in force until the time returned.
-func (s *Server) ICEServers(e Endpoint, project, peer string, lifetime time.Duration) ([]ICEServer, time.Time) {
-	c := s.Mint(project, peer, lifetime)
-	stun, turn := e.URLs()
-	var out []ICEServer
-	if len(stun) > 0 {
-		out = append(out, ICEServer{URLs: stun})
-	}
-	if len(turn) > 0 {
-		out = append(out, ICEServer{URLs: turn, Username: c.Username, Credential: c.Credential})
-	}
-	return out, c.ExpiresAt
 }

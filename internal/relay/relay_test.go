@@ -28,7 +28,7 @@ type node struct {
 // start runs a server with the changes that edit makes to a usual test configuration: relays on loopback, which is allowed.
 func start(t testing.TB, edit func(*Config)) *node {
 	t.Helper()
-	udp, err := ListenUDP(t.Context(), "127.0.0.1:0", 1)
+	udp, err := ListenUDP(t.Context(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func start(t testing.TB, edit func(*Config)) *node {
 		t.Fatal(err)
 	}
 	cfg := Config{
-		Secret: secret, UDP: udp, TCP: []net.Listener{tcp},
+		Secret: secret, UDP: []*net.UDPConn{udp}, TCP: []net.Listener{tcp},
 		ExternalIPv4:  netip.MustParseAddr("127.0.0.1"),
 		ExternalIPv6:  netip.MustParseAddr("::1"),
 		AllowNetworks: prefixes("127.0.0.0/8", "::1/128"),

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // A udpEndpoint is one UDP socket for clients, as pion sees it: a net.PacketConn whose messages the guard has passed. pion reads on one
@@ -102,53 +100,17 @@ func (e *udpEndpoint) register(client, _ netip.AddrPort, rc *relayConn) {
 // 9 % to none. The system gives net.core.rmem_max at most; `madang doctor` tells.
 const clientSocketBuffer = 4 << 20
 
-// ListenUDP binds n sockets (at least one) to one address for Config.UDP. An empty host means both families on one socket, where the machine
-// has IPv6. With n > 1 they share the port by SO_REUSEPORT.
-func ListenUDP(ctx context.Context, address string, n int) ([]*net.UDPConn, error) {
-	lc := net.ListenConfig{}
-	if n > 1 {
-		lc.Control = func(_, _ string, c syscall.RawConn) error {
-			var serr error
-			if err := c.Control(func(fd uintptr) { serr = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }); err != nil {
-				return err
-			}
-			return serr
-		}
+// ListenUDP binds a socket for Config.UDP. An empty host means both families, where the machine has IPv6.
+func ListenUDP(ctx context.Context, address string) (*net.UDPConn, error) {
+	var lc net.ListenConfig
+	pc, err := lc.ListenPacket(ctx, "udp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen for STUN and TURN: %w", err)
 	}
-	var conns []*net.UDPConn
-	for i := range max(n, 1) {
-		pc, err := lc.ListenPacket(ctx, "udp", address)
-		if err != nil {
-			for _, c := range conns {
-				c.Close()
-			}
-			return nil, fmt.Errorf("listen for STUN and TURN: %w", err)
-		}
-		c := pc.(*net.UDPConn)
-		conns = append(conns, c)
-		_ = c.SetReadBuffer(clientSocketBuffer)
-		_ = c.SetWriteBuffer(clientSocketBuffer)
-		if i == 0 { // port 0: the others get the same one
-			host, _, _ := net.SplitHostPort(address)
-			address = net.JoinHostPort(host, fmt.Sprint(c.LocalAddr().(*net.UDPAddr).Port))
-		}
-	}
-	return conns, nil
+	c := pc.(*net.UDPConn)
+	_ = c.SetReadBuffer(clientSocketBuffer)
+	_ = c.SetWriteBuffer(clientSocketBuffer)
+	return c, nil
 }
 
 func isAddrInUse(err error) bool { return errors.Is(err, syscall.EADDRINUSE) }
-
-// OutboundIPs returns the addresses from which this machine reaches the Internet, per family; invalid where there is no route. No packet is sent.
-// They are what Config.ExternalIPv4 and ExternalIPv6 are when nobody says otherwise and no address translation stands in front.
-func OutboundIPs() (v4, v6 netip.Addr) {
-	ask := func(network, address string) netip.Addr {
-		c, err := net.Dial(network, address) // UDP: connecting only looks up the route
-		if err != nil {
-			return netip.Addr{}
-		}
-		defer c.Close()
-		return addrPort(c.LocalAddr()).Addr()
-	}
-	// Addresses of root name servers: any global address would do.
-	return ask("udp4", "198.41.0.4:53"), ask("udp6", "[2001:503:ba3e::2:30]:53")
-}

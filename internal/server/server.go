@@ -107,14 +107,12 @@ func (s *Server) build() error {
 	if err != nil {
 		return err
 	}
-	sockets, err := relay.ListenUDP(ctx, c.UDP, 1)
+	socket, err := relay.ListenUDP(ctx, c.UDP)
 	if err != nil {
 		return listenError("udp", c.UDP, err)
 	}
-	for _, socket := range sockets {
-		s.onCleanUp(func() { socket.Close() })
-	}
-	tcp, udp := addrPort(listener.Addr()), addrPort(sockets[0].LocalAddr())
+	s.onCleanUp(func() { socket.Close() })
+	tcp, udp := addrPort(listener.Addr()), addrPort(socket.LocalAddr())
 	external := findExternal(udp.Addr(), c.ExternalIP)
 	if !c.Development() && len(c.ExternalIP) == 0 && external.v4.IsPrivate() {
 		s.log.Warn("this machine seems to stand behind an address translation: set external-ip to its public address, or TURN cannot relay", "address", external.v4)
@@ -122,7 +120,7 @@ func (s *Server) build() error {
 
 	permits := newPermits(projects, s.log)
 	relays, err = relay.New(relay.Config{
-		Secret: projects.NodeSecret(), UDP: sockets, TCP: []net.Listener{mux.TURN()},
+		Secret: projects.NodeSecret(), UDP: []*net.UDPConn{socket}, TCP: []net.Listener{mux.TURN()},
 		ExternalIPv4: external.v4, ExternalIPv6: external.v6,
 		MinPort: c.RelayPorts.Min, MaxPort: c.RelayPorts.Max, AllowNetworks: c.RelayAllow,
 		Permit: permits.permit, OnUsage: permits.count, Logger: s.log,
