@@ -436,8 +436,10 @@ export class Connection extends Emitter<ConnectionEvents> {
 				await work();
 			} catch {
 				if (this.#attempt !== attempt) return;
-				// The two sides' ideas of the connection do not fit together any more.
-				this.#mend();
+				// The two sides' ideas of the connection do not fit together any more. An answer that was refused leaves the offer pending for good.
+				const stuck = attempt.pc.signalingState !== "stable";
+				if (stuck) this.#broken();
+				this.#mend(stuck);
 			}
 		});
 	}
@@ -459,7 +461,8 @@ export class Connection extends Emitter<ConnectionEvents> {
 		if (this.#attempt !== attempt || !description) return;
 		const sources: Record<string, string> = {};
 		for (const [source, { mid }] of [...attempt.receiving, ...attempt.sending]) if (mid !== null) sources[mid] = source;
-		const { type, sdp } = description;
+		const { type } = description;
+		const sdp = type === "offer" ? keepRole(attempt.pc, description.sdp) : description.sdp;
 		this.#host.signal({ pc: attempt.id, description: { type, sdp }, ...(this.#host.wire ? {} : { sources }) });
 		attempt.describing = false;
 		this.#sendCandidates(attempt);
@@ -630,8 +633,8 @@ export class Connection extends Emitter<ConnectionEvents> {
 		}, waitMs);
 	}
 
-	/** Repairs, unless a repair is under way and has time left: first by ICE restarts, then with a new RTCPeerConnection. */
-	#mend(): void {
+	/** Repairs, unless a repair is under way and has time left: first by ICE restarts, then, or where `anew` says so, with a new RTCPeerConnection. */
+	#mend(anew = false): void {
 		const attempt = this.#attempt;
 		if (this.#closed || !attempt || this.#host.wire) return;
 		if (this.#repairTimer !== undefined && this.#repairs > 0) return;
@@ -639,13 +642,14 @@ export class Connection extends Emitter<ConnectionEvents> {
 		this.#repairs++;
 		this.#planRepair();
 		if (this.#repairs > 1) this.#host.refreshIce();
-		const renew = !attempt.agreed || this.#repairs > restartsBeforeRenewal || attempt.pc.signalingState === "closed";
+		const over = anew || attempt.pc.signalingState === "closed" || undecipherable(attempt.pc);
+		const renew = over || !attempt.agreed || this.#repairs > restartsBeforeRenewal;
 		const repair = () => {
 			if (this.#attempt !== attempt || this.#closed) return;
 			if (renew) this.#renew();
 			else this.#restartNow(attempt);
 		};
-		if (this.polite && attempt.agreed) {
+		if (this.polite && attempt.agreed && !over) {
 			this.#host.signal({ pc: attempt.id, restart: true });
 			clearTimeout(this.#politeTimer);
 			this.#politeTimer = setTimeout(() => {
@@ -662,7 +666,9 @@ export class Connection extends Emitter<ConnectionEvents> {
 		const nowMs = performance.now();
 		if (this.#closed || this.#host.wire || nowMs - this.#askedAtMs < restartMs) return;
 		this.#askedAtMs = nowMs;
-		if (attempt.pc.connectionState === "failed" && this.#repairs >= restartsBeforeRenewal) this.#renew();
+		const { pc } = attempt;
+		if (undecipherable(pc) || (pc.connectionState === "failed" && this.#repairs >= restartsBeforeRenewal))
+			this.#renew();
 		else this.#restartNow(attempt);
 	}
 
@@ -806,6 +812,24 @@ export class Connection extends Emitter<ConnectionEvents> {
 			this.#checking = false;
 		}
 	}
+}
+
+/**
+ * Names our present DTLS role in an offer: RFC 5763 §6.6 keeps the association over an ICE restart as long as the roles stay. To `actpass`, Firefox
+ * answers a restart with `active` even if it has been passive so far, and other browsers refuse that.
+ */
+function keepRole(pc: RTCPeerConnection, sdp: string): string {
+	const { currentLocalDescription: local, currentRemoteDescription: remote } = pc;
+	const answer = local?.type === "answer" ? local : remote;
+	const setup = /^a=setup:(active|passive)/m.exec(answer?.sdp ?? "")?.[1];
+	if (!setup) return sdp;
+	const role = (setup === "active") === (answer === local) ? "active" : "passive";
+	return sdp.replace(/^a=setup:actpass/gm, `a=setup:${role}`);
+}
+
+/** DTLS has failed, not ICE, so another path would not help. Firefox's may fail while it answers an ICE restart. */
+function undecipherable({ connectionState, iceConnectionState }: RTCPeerConnection): boolean {
+	return connectionState === "failed" && iceConnectionState !== "failed";
 }
 
 /** Everything that has arrived on the selected path, in bytes. */

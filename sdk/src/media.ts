@@ -23,6 +23,9 @@ export interface OpenOptions {
 
 type DeviceSource = "microphone" | "camera";
 
+/** A device that could not be read in place of a lost one is asked for again after so long. */
+const retryDelayMs = 1_000;
+
 /** Camera and microphone of this machine; there is one such object, `media`. */
 export class Media extends Emitter<{ "devices-changed": [devices: Devices] }> {
 	#watching = false;
@@ -380,17 +383,17 @@ export class LocalMedia extends Emitter<LocalMediaEvents> {
 	}
 
 	/** The device in use is gone: any other of its kind takes over, now or when one is plugged in. */
-	async #takeAnother(source: DeviceSource): Promise<void> {
+	async #takeAnother(source: DeviceSource, retry = false): Promise<void> {
 		const slot = this.#slots[source];
 		try {
-			const devices = await media.devices();
-			const any = (source === "microphone" ? devices.microphones : devices.cameras).length > 0;
-			if (!any || !slot.orphaned || this.closed) return;
+			// Without a look at the list: Firefox does not tell it to a page in the background, and the others wait for a picture.
 			const constraints = slot.constraints === true ? true : { ...slot.constraints };
 			if (constraints !== true) delete constraints.deviceId;
 			await this.#capture(source, constraints);
-		} catch {
-			// It stays without; "ended" has said so.
+		} catch (error) {
+			// It stays without until a device is plugged in; "ended" has said so. One that another is just letting go is asked for once more.
+			if (retry || !(error instanceof MadangError) || error.code !== "device_busy") return;
+			setTimeout(() => slot.orphaned && !this.closed && void this.#takeAnother(source, true), retryDelayMs);
 		}
 	}
 
