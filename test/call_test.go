@@ -28,10 +28,6 @@ func TestCalls(t *testing.T) {
 		browser.Chromium: browser.Start(t, browser.Chromium, browser.Options{Args: []string{"--use-fake-device-for-media-stream=fps=30,device-count=3"}}),
 		browser.Firefox:  browser.Start(t, browser.Firefox, browser.Options{}),
 	}
-	bulk := 100 << 20
-	if testing.Short() {
-		bulk = 4 << 20
-	}
 	for _, pair := range [][2]browser.Engine{
 		{browser.Chromium, browser.Chromium}, {browser.Chromium, browser.Firefox}, {browser.Firefox, browser.Chromium}, {browser.Firefox, browser.Firefox},
 	} {
@@ -59,14 +55,12 @@ func TestCalls(t *testing.T) {
 
 			wantCodecsAndLimit(a, b)
 			wantFigures(t, a, b)
-			if pair[0] == browser.Chromium { // Firefox sometimes does not answer when it is asked for a fake device again
-				changeTracks(a, b)
-			}
-			if pair == [2]browser.Engine{browser.Chromium, browser.Chromium} { // not seen to pass with Firefox yet
-				restartICE(a, b)
-				keepMoments(t, a, b)
-				openEverySort(t, a, b)
-				abortEverything(t, a, b)
+			changeTracks(a, b)
+			restartICE(a, b)
+			keepMoments(t, a, b)
+			openEverySort(t, a, b)
+			abortEverything(t, a, b)
+			if pair[0] == browser.Chromium { // Firefox does not always give its fake camera out again at once
 				unplug(a, b)
 			}
 
@@ -94,6 +88,13 @@ func TestCalls(t *testing.T) {
 			}
 
 			// a sends so that each make sends to each once. The camera's own traffic goes on meanwhile.
+			bulk := 100 << 20
+			switch {
+			case testing.Short():
+				bulk = 4 << 20
+			case pair[0] == browser.Firefox: // whose own sending is slow
+				bulk = 16 << 20
+			}
 			sendBulk(t, a, b, bulk)
 			a.awaitMore()
 
@@ -191,14 +192,25 @@ func unplug(a, b *member) {
 	a.await(patience, "lab.negotiations === 0")
 }
 
-// restartICE looks for a path again while media goes on.
+// restartICE looks for a path again from either side while media goes on: by new credentials on both sides.
 func restartICE(a, b *member) {
 	a.t.Helper()
-	const ufrag = `/ice-ufrag:(.+)/.exec(lab.connections.at(-1).localDescription.sdp)[1]`
-	a.do(patience, "lab.ufrag = "+ufrag+`; lab.peer("Jun").restartIce();`, nil)
-	a.await(patience, ufrag+` !== lab.ufrag && lab.connections.at(-1).signalingState === "stable" && lab.connections.at(-1).connectionState === "connected"`)
-	a.awaitMore()
-	b.awaitMore()
+	const ufrags = `["localDescription", "remoteDescription"].map((which) => /ice-ufrag:(.+)/.exec(lab.connections.at(-1)[which]?.sdp)?.[1])`
+	for _, sides := range [][2]*member{{a, b}, {b, a}} {
+		for _, m := range sides {
+			m.do(patience, "lab.before = { ufrags: "+ufrags+", connections: lab.connections.length }", nil)
+		}
+		sides[0].do(patience, fmt.Sprintf("lab.peer(%s).restartIce()", js(sides[1].name)), nil)
+		for _, m := range sides {
+			m.await(patience, ufrags+`.every((ufrag, i) => ufrag && ufrag !== lab.before.ufrags[i]) && lab.connections.at(-1).signalingState === "stable" && lab.connections.at(-1).connectionState === "connected"`)
+		}
+		for _, m := range sides {
+			m.awaitMore()
+			if a.Engine == b.Engine || sides[0].Engine == browser.Firefox { // Firefox's DTLS may fail while it answers; the SDK then begins anew
+				m.await(patience, "lab.connections.length === lab.before.connections")
+			}
+		}
+	}
 }
 
 // keepMoments records both sides as m has them, and takes a still picture of the other.
@@ -276,7 +288,7 @@ func keepMoments(t *testing.T, m, other *member) {
 	for x := range 640 {
 		colors[picture.At(x, x*360/640)] = true
 	}
-	if len(colors) < 2 {
+	if len(colors) < 2 && other.Engine == browser.Chromium { // Firefox's fake picture is of one color
 		t.Errorf("%s: the snapshot is of one color", m.name)
 	}
 }
@@ -397,6 +409,11 @@ func TestRing(t *testing.T) {
 	guest := newMember(t, chromium, site, node.HTTP, "guest")
 	channel := channelName(t)
 	host.join(channel, nil)
+	// Nobody answers this one; it takes 45 seconds to see, while the others are answered.
+	deaf := newMember(t, chromium, site, node.HTTP, "deaf")
+	deaf.join(channel+".deaf", nil)
+	patient := newMember(t, chromium, site, node.HTTP, "patient")
+	patient.do(patience, fmt.Sprintf(`window.rung = lab.join({ channel: %s, key: %s, name: "patient", ring: true }).then(() => "joined", (e) => e.code)`, js(channel+".deaf"), js(sandboxKey)), nil)
 	ring := fmt.Sprintf(`window.rung = lab.join({ channel: %s, key: %s, name: "guest", ring: true }).then(() => "joined", (e) => e.code);`, js(channel), js(sandboxKey))
 	const ringer = `(await (async () => { for (;;) { if (lab.waiting?.length) return lab.waiting.shift(); await new Promise((r) => setTimeout(r, 20)); } })())`
 	host.do(patience, `lab.waiting = []; lab.channel.on("ring", (peer) => lab.waiting.push(peer));`, nil)
@@ -415,4 +432,19 @@ func TestRing(t *testing.T) {
 	}
 	host.awaitMedia(2)
 	guest.awaitMedia(2)
+
+	// Called off before anybody has answered.
+	host.do(patience, `lab.over = []; lab.channel.on("ring-ended", (peer, reason) => lab.over.push(reason));`, nil)
+	var code string
+	patient.do(patience, fmt.Sprintf(`const hangUp = new AbortController();
+		return lab.sdk.join({ server: lab.server, channel: %s, key: %s, name: "hasty", ring: true, signal: hangUp.signal, onPending: () => hangUp.abort() }).then(() => "joined", (e) => e.code)`,
+		js(channel), js(sandboxKey)), &code)
+	if code != "aborted" {
+		t.Errorf("a ring that was called off: got %q", code)
+	}
+	host.await(patience, `lab.over.at(-1) === "cancelled"`)
+	patient.do(patience+30*time.Second, "return window.rung", &code)
+	if code != "ring_timeout" {
+		t.Errorf("a ring that nobody answered: got %q", code)
+	}
 }

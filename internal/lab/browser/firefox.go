@@ -32,6 +32,7 @@ var firefoxPrefs = map[string]any{
 	"media.peerconnection.ice.loopback":                        true,
 	"media.peerconnection.ice.proxy_only_if_behind_proxy":      false,
 	"media.getusermedia.insecure.enabled":                      true,
+	"media.devices.unfocused.enabled":                          true, // or enumerateDevices waits for the page to be in front
 	"media.devices.insecure.enabled":                           true,
 	"full-screen-api.warning.timeout":                          0,
 	"dom.min_background_timeout_value":                         4,
