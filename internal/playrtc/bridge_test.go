@@ -359,7 +359,7 @@ func TestEndsCrossTheBridge(t *testing.T) {
 }
 
 func TestOldNewcomersWaitForANativeHost(t *testing.T) {
-	s := start(t, func(c *playrtc.Config) { c.HandshakeTimeout = 2 * time.Second })
+	s := start(t)
 	channel := s.prepare(t, web, "", "x").channel
 	host := s.native(t, channel)
 	yes, no, two := true, false, 2
@@ -399,9 +399,11 @@ func TestOldNewcomersWaitForANativeHost(t *testing.T) {
 	refused(t, late, "40301")
 	guest.command("here", host.token())
 	expect[*signal.FromCommand](host, nil)
+}
 
-	// Who never connects is not kept, whatever it says.
-	mute := s.prepare(t, web, channel, "mute").dial()
+func TestWhoNeverConnectsIsNotKept(t *testing.T) {
+	s := start(t, func(c *playrtc.Config) { c.HandshakeTimeout = time.Second })
+	mute := s.prepare(t, web, "", "mute").dial()
 	mute.say("health", "req", nil, nil)
 	refused(t, mute, "40801")
 }
