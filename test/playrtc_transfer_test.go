@@ -55,7 +55,8 @@ func TestPlayRTCFileSurvives(t *testing.T) {
 	node := serve(t, lab.NodeConfig{})
 	site := strings.Replace(playrtcSite(t, node), "127.0.0.1", "localhost", 1)
 	sending := browser.Start(t, browser.Chromium, browser.Options{})
-	receiving := browser.Start(t, browser.Chromium, browser.Options{})
+	// With a profile of its own: other pages keep their private file system in memory.
+	receiving := browser.Start(t, browser.Chromium, browser.Options{Profile: t.TempDir()})
 	from := transferEnd(t, sending, site+"/transfer.html", node.HTTP, "sender")
 	to := transferEnd(t, receiving, site+"/transfer.html", node.HTTP, "receiver")
 	connectEnds(from, to)
