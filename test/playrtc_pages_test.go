@@ -11,7 +11,6 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -171,9 +170,6 @@ func inPlayRTCBrowsers(t *testing.T, test func(*testing.T, *playrtcLab)) {
 		})
 	}
 }
-
-// notInFirefox are the pages with recordings: how they end there has yet to be looked at.
-var notInFirefox = regexp.MustCompile(`^record/|/full-features.html$`)
 
 // TestPlayRTCPages goes through the sample pages' checklist, and sees in each what its reader was to see.
 func TestPlayRTCPages(t *testing.T) {
@@ -339,9 +335,6 @@ func TestPlayRTCPages(t *testing.T) {
 	}
 	inPlayRTCBrowsers(t, func(t *testing.T, l *playrtcLab) {
 		for _, row := range rows {
-			if l.browser.Engine == browser.Firefox && notInFirefox.MatchString(row.path) {
-				continue
-			}
 			t.Run(strings.TrimSuffix(row.path, ".html"), func(t *testing.T) { row.test(t, l, l.open(t, row.path)) })
 		}
 	})
