@@ -26,9 +26,7 @@ func TestPlayRTCOldClients(t *testing.T) {
 				})
 			}
 		}
-		if l.browser.Engine == browser.Chromium {
-			t.Run("rings", func(t *testing.T) { oldAndNewRing(t, l) })
-		}
+		t.Run("rings", func(t *testing.T) { oldAndNewRing(t, l) })
 	})
 }
 
