@@ -74,6 +74,7 @@ type sender struct {
 	rooting chan struct{}  // capacity 1: there are roots to make
 	ended   chan error     // capacity 1
 
+	order    sync.Mutex // held while a change is made and done; taken before mu and a port's lock
 	mu       sync.Mutex
 	server   *server
 	ports    map[int]*port
@@ -183,13 +184,11 @@ func (s *sender) run(ctx context.Context) (err error) {
 			}
 		case <-ticker.C:
 		}
-		now := time.Now()
-		s.mu.Lock()
-		s.server.tick(now)
-		actions := s.server.take()
-		progress := s.progressLocked()
-		s.mu.Unlock()
-		s.do(actions)
+		var progress Progress
+		s.change(func() {
+			s.server.tick(time.Now())
+			progress = s.progressLocked()
+		})
 		s.cfg.OnProgress(progress)
 	}
 }
@@ -260,11 +259,7 @@ func (s *sender) progressLocked() Progress {
 // gather finds the files.
 func (s *sender) gather() {
 	add := func(entries []Entry, last bool) {
-		s.mu.Lock()
-		s.server.add(entries, last)
-		actions := s.server.take()
-		s.mu.Unlock()
-		s.do(actions)
+		s.change(func() { s.server.add(entries, last) })
 	}
 	if s.cfg.Stream != nil {
 		add([]Entry{{Path: s.cfg.Name}}, true)
@@ -274,11 +269,7 @@ func (s *sender) gather() {
 				s.source.mu.Lock()
 				s.source.files[0].entry.Size = &size
 				s.source.mu.Unlock()
-				s.mu.Lock()
-				s.server.size(0, size)
-				actions := s.server.take()
-				s.mu.Unlock()
-				s.do(actions)
+				s.change(func() { s.server.size(0, size) })
 			})
 			if err != nil && !errors.Is(err, os.ErrClosed) {
 				s.end(refusal.New(refusal.SourceUnreadable).Because(err))
@@ -341,11 +332,9 @@ func (s *sender) adopt(l lane) {
 // next reads the next block that is owed on a lane.
 func (s *sender) next(p *port, buf []byte) (*outBlock, error) {
 	for {
-		s.mu.Lock()
-		b, ok := s.server.next(p.id)
-		actions := s.server.take()
-		s.mu.Unlock()
-		s.do(actions)
+		var b block
+		var ok bool
+		s.change(func() { b, ok = s.server.next(p.id) })
 		if !ok {
 			return nil, nil
 		}
@@ -373,16 +362,28 @@ func (s *sender) next(p *port, buf []byte) (*outBlock, error) {
 }
 
 func (s *sender) fail(file uint32, r *refusal.Refusal) {
-	s.mu.Lock()
-	_, known := s.failed[file]
-	s.failed[file] = r.Code
-	s.server.fail(file, r.Code)
-	actions := s.server.take()
-	path := s.server.entries[file].Path
-	s.mu.Unlock()
+	var known bool
+	var path string
+	s.change(func() {
+		_, known = s.failed[file]
+		s.failed[file] = r.Code
+		s.server.fail(file, r.Code)
+		path = s.server.entries[file].Path
+	})
 	if !known {
 		s.cfg.OnEvent(Event{Code: string(r.Code), Path: path})
 	}
+}
+
+// change changes the server, and does what it wants done. What two changes want is done in the order of the changes: pages of the manifest
+// must not overtake each other on the way to a lane.
+func (s *sender) change(f func()) {
+	s.order.Lock()
+	defer s.order.Unlock()
+	s.mu.Lock()
+	f()
+	actions := s.server.take()
+	s.mu.Unlock()
 	s.do(actions)
 }
 
@@ -436,12 +437,12 @@ func (s *sender) firstFailure() error {
 
 func (s *sender) onMessage(p *port, m *message) error {
 	now := time.Now()
-	s.mu.Lock()
-	err := s.server.message(now, p.id, m)
-	actions := s.server.take()
-	roots := len(s.server.roots) > 0
-	s.mu.Unlock()
-	s.do(actions)
+	var err error
+	var roots bool
+	s.change(func() {
+		err = s.server.message(now, p.id, m)
+		roots = len(s.server.roots) > 0
+	})
 	if err != nil {
 		return err
 	}
