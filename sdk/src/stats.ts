@@ -85,20 +85,33 @@ export const noStats: PeerStats = Object.freeze({
 
 type Report = { id: string; type: string; timestamp: number } & Record<string, unknown>;
 
+/** Rates are over at least so long, where there is an older reading: between two that follow each other closely there may be no packet. */
+const rateMs = 500;
+/** Readings that come sooner after each other are not kept to compare with. */
+const apartMs = 100;
+
 /** Turns the counters of one RTCPeerConnection into rates. */
 export class StatsReader {
-	#former = new Map<string, Report>();
+	/** The oldest one is what the next reading is compared with. */
+	#readings: { readonly atMs: number; readonly byId: ReadonlyMap<string, Report> }[] = [];
 
 	read(
 		reports: Iterable<Report>,
 		mids: { sent: ReadonlyMap<string, Source>; received: ReadonlyMap<string, Source> },
 	): PeerStats {
 		const byId = new Map<string, Report>();
-		for (const report of reports) byId.set(report.id, report);
-		const former = this.#former;
-		this.#former = byId;
+		let atMs = 0;
+		for (const report of reports) {
+			byId.set(report.id, report);
+			atMs = Math.max(atMs, report.timestamp);
+		}
+		const readings = this.#readings;
+		while (readings[1] && atMs - readings[1].atMs >= rateMs) readings.shift();
+		const former = readings[0]?.byId ?? new Map<string, Report>();
+		const latest = readings.at(-1);
+		if (!latest || atMs - latest.atMs >= apartMs) readings.push({ atMs, byId });
 
-		/** How much a counter has grown since the last reading; `null` without one, or when it began anew. */
+		/** How much a counter has grown since the reading that this one is compared with; `null` without one, or when it began anew. */
 		const growth = (report: Report, key: string): number | null => {
 			const before = number(former.get(report.id)?.[key]);
 			const after = number(report[key]);
