@@ -225,9 +225,9 @@ func keepMoments(t *testing.T, m, other *member) {
 		Type string
 		Data []byte
 	}
-	m.do(patience, fmt.Sprintf(`const [camera, microphone] = ["camera", "microphone"].map((source) => lab.peer(%s).tracks.get(source));
-		const [local, remote, mixed] = await Promise.all([[lab.local.camera, lab.local.microphone], [camera, microphone], [camera, microphone, lab.local.microphone]]
-			.map((tracks) => lab.record(tracks, %d)));
+	m.do(patience, fmt.Sprintf(`const [camera, microphone] = ["camera", "microphone"].map((source) => lab.peer(%[1]s).tracks.get(source));
+		const [local, remote, mixed] = await Promise.all([lab.record([lab.local.camera, lab.local.microphone], %[2]d), lab.record([camera, microphone], %[2]d),
+			lab.recordPieces([camera, microphone, lab.local.microphone], %[2]d)]);
 		return { local, remote, mixed };`, js(other.name), seconds), &recordings)
 	for what, recorded := range recordings {
 		file := filepath.Join(t.TempDir(), "recording")

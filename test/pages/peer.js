@@ -205,6 +205,22 @@ lab.record = async (tracks, seconds) => {
 	return { type: blob.type, data: await base64(blob) };
 };
 
+// In pieces, and from the first one on: where sounds are mixed, it comes when the browser's sound system runs.
+lab.recordPieces = async (tracks, seconds) => {
+	const pieces = [];
+	const recording = await new Promise((resolve) => {
+		const made = sdk.record(tracks, {
+			onData: (piece) => {
+				pieces.push(piece);
+				resolve(made);
+			},
+		});
+	});
+	await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+	await recording.stop();
+	return { type: recording.mimeType, data: await base64(new Blob(pieces)) };
+};
+
 lab.snapshot = async (track) => base64(await sdk.snapshot(track));
 
 // A picture of the application's own.
