@@ -144,7 +144,7 @@ type Server struct {
 	closed   bool       // no new links
 	links    map[*link]struct{}
 	lost     map[*link]time.Duration // without a socket, and when their membership ends
-	halfOpen map[netip.Prefix]int
+	halfOpen *throttle.Slots
 	rooms    map[channel.Key]*room
 	listed   map[string]map[*room]struct{} // rooms that are listed, by project
 	tickets  map[string]*ticket            // by token
@@ -157,7 +157,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, epoch: time.Now(), links: map[*link]struct{}{}, lost: map[*link]time.Duration{}, halfOpen: map[netip.Prefix]int{},
+	s := &Server{cfg: cfg, epoch: time.Now(), links: map[*link]struct{}{}, lost: map[*link]time.Duration{}, halfOpen: throttle.NewSlots(cfg.HalfOpenSockets),
 		budgets: throttle.NewBudgets(cfg.RequestsPerSecond, cfg.RequestBurst), rooms: map[channel.Key]*room{}, listed: map[string]map[*room]struct{}{}, tickets: map[string]*ticket{}}
 	s.work, s.cancel = context.WithCancel(context.Background()) // ended by Run
 	return s, nil
@@ -247,10 +247,9 @@ func (s *Server) admit(l *link) *refusal.Refusal {
 	if s.closed {
 		return refusal.New(refusal.ServerDraining).After(time.Second)
 	}
-	if s.halfOpen[l.network] >= s.cfg.HalfOpenSockets {
+	if !s.halfOpen.Take(l.network) {
 		return refusal.Newf(refusal.RateLimited, "Too many sockets from this address have not connected to a channel yet.").After(time.Second)
 	}
-	s.halfOpen[l.network]++
 	s.links[l] = struct{}{}
 	s.tasks.Add(1)
 	return nil
@@ -263,12 +262,9 @@ func (s *Server) opened(l *link) {
 }
 
 func (s *Server) openedLocked(l *link) {
-	if l.open {
-		return
-	}
-	l.open = true
-	if s.halfOpen[l.network]--; s.halfOpen[l.network] == 0 {
-		delete(s.halfOpen, l.network)
+	if !l.open {
+		l.open = true
+		s.halfOpen.Give(l.network)
 	}
 }
 

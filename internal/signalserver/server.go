@@ -126,7 +126,7 @@ type Server struct {
 	closed   bool       // no new links
 	links    map[*link]struct{}
 	named    map[string]*link // SSE links by their name
-	halfOpen map[netip.Prefix]int
+	halfOpen *throttle.Slots
 }
 
 type counts struct {
@@ -139,7 +139,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, epoch: time.Now(), links: map[*link]struct{}{}, named: map[string]*link{}, halfOpen: map[netip.Prefix]int{},
+	s := &Server{cfg: cfg, epoch: time.Now(), links: map[*link]struct{}{}, named: map[string]*link{}, halfOpen: throttle.NewSlots(cfg.HalfOpenLinks),
 		joins: throttle.NewBudgets(cfg.JoinsPerSecond, cfg.JoinBurst)}
 	s.work, s.cancel = context.WithCancel(context.Background()) // ended by Run
 	return s, nil
@@ -205,9 +205,7 @@ func (s *Server) Stats() Stats {
 	defer s.mu.Unlock()
 	st.SSE = len(s.named)
 	st.WebSocket = len(s.links) - st.SSE
-	for _, n := range s.halfOpen {
-		st.HalfOpen += n
-	}
+	st.HalfOpen = s.halfOpen.Taken()
 	return st
 }
 
@@ -255,11 +253,10 @@ func (s *Server) admitLink(l *link) *refusal.Refusal {
 	if s.closed {
 		return refusal.New(refusal.ServerDraining).After(time.Second)
 	}
-	if s.halfOpen[l.network] >= s.cfg.HalfOpenLinks {
+	if !s.halfOpen.Take(l.network) {
 		s.counts.limited.Add(1)
 		return refusal.Newf(refusal.RateLimited, "Too many links from this address have not joined yet.").After(time.Second)
 	}
-	s.halfOpen[l.network]++
 	s.links[l] = struct{}{}
 	if l.name != "" {
 		s.named[l.name] = l
@@ -277,12 +274,9 @@ func (s *Server) opened(l *link) {
 }
 
 func (s *Server) openedLocked(l *link) {
-	if l.open {
-		return
-	}
-	l.open = true
-	if s.halfOpen[l.network]--; s.halfOpen[l.network] == 0 {
-		delete(s.halfOpen, l.network)
+	if !l.open {
+		l.open = true
+		s.halfOpen.Give(l.network)
 	}
 }
 

@@ -1,5 +1,5 @@
-// Package throttle has what edges hold clients to a rate with: a token bucket of two words, the network that counts as one client's address, and a
-// bucket for each such network.
+// Package throttle has what edges hold clients to limits with: a token bucket of two words, the network that counts as one client's address, a
+// bucket for each such network, and slots for each.
 package throttle
 
 import (
@@ -80,3 +80,37 @@ func (b *Budgets) Forget(now time.Duration) {
 		}
 	}
 }
+
+// Slots are places for what costs memory before anything is known of it, so many for each network: links that have not joined yet, bodies that are being read.
+// Not safe for concurrent use: they stand beside what they count, under its lock.
+type Slots struct {
+	limit int
+	sum   int
+	taken map[netip.Prefix]int
+}
+
+// NewSlots gives each network that many.
+func NewSlots(limit int) *Slots {
+	return &Slots{limit: limit, taken: map[netip.Prefix]int{}}
+}
+
+// Take takes one of the network's, if there is one.
+func (s *Slots) Take(network netip.Prefix) bool {
+	if s.taken[network] >= s.limit {
+		return false
+	}
+	s.taken[network]++
+	s.sum++
+	return true
+}
+
+// Give returns one that was taken.
+func (s *Slots) Give(network netip.Prefix) {
+	if s.taken[network]--; s.taken[network] == 0 {
+		delete(s.taken, network)
+	}
+	s.sum--
+}
+
+// Taken is the number of those of all networks.
+func (s *Slots) Taken() int { return s.sum }

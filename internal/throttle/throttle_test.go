@@ -53,3 +53,29 @@ func TestBudgetsAreOfEachNetworkAndAreForgottenWhenFull(t *testing.T) {
 		}
 	}
 }
+
+func TestSlotsAreOfEachNetwork(t *testing.T) {
+	s := throttle.NewSlots(2)
+	one, other := throttle.Network(netip.MustParseAddr("192.0.2.1")), throttle.Network(netip.MustParseAddr("192.0.2.2"))
+	for i, want := range []bool{true, true, false} {
+		if got := s.Take(one); got != want {
+			t.Errorf("%d: got %v, want %v", i, got, want)
+		}
+	}
+	if !s.Take(other) {
+		t.Error("another network pays for the first one")
+	}
+	if s.Taken() != 3 {
+		t.Errorf("got %d, want 3: one that was refused does not count", s.Taken())
+	}
+	s.Give(one)
+	if !s.Take(one) {
+		t.Error("none free after one was given back")
+	}
+	for _, network := range []netip.Prefix{one, one, other} {
+		s.Give(network)
+	}
+	if s.Taken() != 0 {
+		t.Errorf("got %d at the end", s.Taken())
+	}
+}
