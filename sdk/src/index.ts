@@ -1,7 +1,7 @@
 /**
  * Calls, data and files for any page, with a Madang server of your own. Importing it touches nothing: no socket, no device, no global.
  *
- * @packageDocumentation
+ * @module madang
  */
 
 export {

@@ -2,7 +2,7 @@
  * Files of any size from one end to another: verified, resumable, and seen by nobody in between. docs/transfer.md is the protocol.
  * A module of its own (`madang/transfer`, `/sdk/madang-transfer.js`), so that calls do not load it.
  *
- * @packageDocumentation
+ * @module madang/transfer
  */
 
 import { type Channel, Emitter, MadangError } from "../index.js";
@@ -14,15 +14,24 @@ import { handOver, Lanes } from "./lanes.js";
 import { CallMeeting, type Meeting, OwnMeeting } from "./meeting.js";
 import type { FileState, FromWorker, Place, ToWorker } from "./protocol.js";
 import { LanePolicy, Rate } from "./rate.js";
-import { type Room, room } from "./save.js";
+import { type ReceivedFile, type Room, room } from "./save.js";
 import { checkTicket, newTicket, Prover, parseCode, parseLink, random, type Ticket, toBase64 } from "./secret.js";
 import type { ReceiverState } from "./server.js";
 import type { Entry } from "./wire.js";
 
 export { type Chosen, chosenFiles, droppedFiles } from "./files.js";
 export type { FileState } from "./protocol.js";
-export { cleanUp, offerDownload, pickTargets, type Room, type Saved, save, type Targets } from "./save.js";
-export { parseCode, parseLink, type Ticket } from "./secret.js";
+export {
+	cleanUp,
+	offerDownload,
+	pickTargets,
+	type ReceivedFile,
+	type Room,
+	type Saved,
+	save,
+	type Targets,
+} from "./save.js";
+export { type Code, parseCode, parseLink, type Ticket } from "./secret.js";
 export type { ReceiverState } from "./server.js";
 export type { Entry } from "./wire.js";
 
@@ -79,7 +88,8 @@ function startWorker(options: TransferOptions): Worker {
 	return worker;
 }
 
-type EndEvents = {
+/** What sending and receiving say. */
+export type EndEvents = {
 	/** Something that is shown has changed; at most four times a second. */
 	changed: [];
 	/** It is over: with `null` after success, else with the reason. Called once. */
@@ -355,15 +365,6 @@ export type ReceivingEvents = EndEvents & {
 	/** A peer does not know the secret: somebody between the ends is lying, or the link was damaged. It was refused. */
 	"not-authentic": [];
 };
-
-/** A file that has arrived. */
-export interface ReceivedFile {
-	/** Its number in the manifest. */
-	readonly file: number;
-	readonly entry: Entry;
-	/** `null`: it is where the user wanted it. */
-	readonly content: Blob | null;
-}
 
 export interface AcceptOptions {
 	/** Numbers of the files that are wanted. Default: all. */

@@ -1,5 +1,4 @@
 import { MadangError } from "../index.js";
-import type { ReceivedFile } from "./index.js";
 import { localPaths } from "./path.js";
 import { cleanStaging, memoryBytes, removeStaging } from "./store.js";
 import type { Entry } from "./wire.js";
@@ -9,6 +8,15 @@ import { zip } from "./zip.js";
 
 /** What the browser's storage takes beside the files: journals, and what it needs itself. */
 const slackBytes = 16 << 20;
+
+/** A file that has arrived. */
+export interface ReceivedFile {
+	/** Its number in the manifest. */
+	readonly file: number;
+	readonly entry: Entry;
+	/** `null`: it is where the user wanted it. */
+	readonly content: Blob | null;
+}
 
 export interface Room {
 	readonly kind: "staging" | "memory";
