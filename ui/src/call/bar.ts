@@ -1,11 +1,11 @@
 import { html, nothing, type TemplateResult } from "lit";
 import { type IconName, icon } from "../icons.js";
 import type { LayoutMode } from "../layout.js";
-import type { MadangCall } from "./element.js";
 import { choices, chosen, type DeviceKind } from "./prejoin.js";
+import type { CallView } from "./view.js";
 
 /** The controls of a call. */
-export function bar(call: MadangCall): TemplateResult {
+export function bar(call: CallView): TemplateResult {
 	const { session, t } = call;
 	const { media } = session;
 	const micOn = media?.state.audio === "on";
@@ -124,7 +124,7 @@ export function bar(call: MadangCall): TemplateResult {
 const tip = (text: string, key?: string) =>
 	html`<span class="tip" aria-hidden="true">${text}${key ? ` (${key})` : nothing}</span>`;
 
-const menuButton = (call: MadangCall, menu: "mic" | "camera", label: string) => html`
+const menuButton = (call: CallView, menu: "mic" | "camera", label: string) => html`
 	<button
 		class="tool arrow"
 		part="button"
@@ -139,7 +139,7 @@ const menuButton = (call: MadangCall, menu: "mic" | "camera", label: string) => 
 	</button>
 `;
 
-function deviceMenu(call: MadangCall, kinds: readonly DeviceKind[], label: string): TemplateResult {
+function deviceMenu(call: CallView, kinds: readonly DeviceKind[], label: string): TemplateResult {
 	const { session, t } = call;
 	return html`
 		<div class="pop" role="dialog" aria-label=${label}>
@@ -174,7 +174,7 @@ function deviceMenu(call: MadangCall, kinds: readonly DeviceKind[], label: strin
 	`;
 }
 
-function moreMenu(call: MadangCall): TemplateResult {
+function moreMenu(call: CallView): TemplateResult {
 	const { t, session } = call;
 	const item = (name: IconName, text: string, testid: string, act: () => void, key?: string) =>
 		html`<button class="item" role="menuitem" data-testid=${testid} @click=${act}>${icon(name)}<span>${text}</span>${key ? html`<kbd aria-hidden="true">${key}</kbd>` : nothing}</button>`;

@@ -1,9 +1,9 @@
 import { html, nothing, type TemplateResult } from "lit";
 import { icon } from "../icons.js";
 import { qrCode } from "../qr.js";
-import type { MadangCall } from "./element.js";
+import type { CallView } from "./view.js";
 
-export function dialogs(call: MadangCall): TemplateResult | typeof nothing {
+export function dialogs(call: CallView): TemplateResult | typeof nothing {
 	const { dialog } = call;
 	if (!dialog) return nothing;
 	const close = () => {
@@ -27,7 +27,7 @@ export function dialogs(call: MadangCall): TemplateResult | typeof nothing {
 	`;
 }
 
-const linkBox = (call: MadangCall) => html`
+const linkBox = (call: CallView) => html`
 	<div class="linkbox">
 		<code data-testid="link">${call.link.replace(/^https?:\/\//, "")}</code>
 		<button class="button small primary" data-testid="copy-invite" @click=${() => void call.copyLink()}>${icon("copy")}${call.t.invite.copy}</button>
@@ -36,12 +36,12 @@ const linkBox = (call: MadangCall) => html`
 
 const canShare = () => typeof navigator.share === "function" && matchMedia("(pointer: coarse)").matches;
 
-const shareButton = (call: MadangCall) =>
+const shareButton = (call: CallView) =>
 	canShare()
 		? html`<button class="button small" data-testid="share" @click=${() => void call.shareLink()}>${icon("share")}${call.t.invite.share}</button>`
 		: nothing;
 
-const invite = (call: MadangCall) => html`
+const invite = (call: CallView) => html`
 	<div class="stack">
 		<p>${call.t.invite.lead}</p>
 		${linkBox(call)} ${shareButton(call)}
@@ -50,7 +50,7 @@ const invite = (call: MadangCall) => html`
 `;
 
 /** What stands in an empty call: how to get somebody else into it. */
-export const inviteCard = (call: MadangCall): TemplateResult => html`
+export const inviteCard = (call: CallView): TemplateResult => html`
 	<section class="alone" data-testid="alone">
 		<h2>${call.t.invite.alone}</h2>
 		<p>${call.t.invite.aloneLead}</p>
@@ -59,7 +59,7 @@ export const inviteCard = (call: MadangCall): TemplateResult => html`
 	</section>
 `;
 
-function help(call: MadangCall, close: () => void): TemplateResult {
+function help(call: CallView, close: () => void): TemplateResult {
 	const { t, session } = call;
 	const keys: [string, string][] = [
 		["M", t.help.mic],
@@ -90,7 +90,7 @@ function help(call: MadangCall, close: () => void): TemplateResult {
 	`;
 }
 
-function kick(call: MadangCall, peer: string, name: string, close: () => void): TemplateResult {
+function kick(call: CallView, peer: string, name: string, close: () => void): TemplateResult {
 	const { t, session } = call;
 	return html`
 		<div class="stack">

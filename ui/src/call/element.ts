@@ -18,20 +18,7 @@ import { CallRecording } from "./recording.js";
 import { CallSession, type Note, soundOf } from "./session.js";
 import { sound, stage, tilesOf, topBar } from "./stage.js";
 import { styles } from "./styles.js";
-
-export type Menu = "mic" | "camera" | "more" | null;
-export type Dialog =
-	| { readonly kind: "invite" }
-	| { readonly kind: "help" }
-	| { readonly kind: "kick"; readonly peer: string; readonly name: string }
-	| null;
-
-export interface Toast {
-	readonly id: number;
-	readonly text: string;
-	readonly icon?: "chat" | "warning" | "check";
-	readonly action?: () => void;
-}
+import type { CallView, Dialog, Menu, Toast } from "./view.js";
 
 /** Raised with the details of `docs/sdk.md`'s objects; each bubbles and crosses shadow roots. */
 export interface MadangCallEvents {
@@ -48,7 +35,7 @@ export interface MadangCallEvents {
  * `<madang-call channel="demo">`: a whole call in one element, for any page. ui/README.md lists its attributes, events, CSS parts and
  * custom properties.
  */
-export class MadangCall extends LitElement {
+export class MadangCall extends LitElement implements CallView {
 	static override styles = [theme, styles];
 
 	/** Name of the channel. */

@@ -2,10 +2,10 @@ import { html, nothing, type TemplateResult } from "lit";
 import { explain } from "../i18n/index.js";
 import { icon } from "../icons.js";
 import { codeOf } from "../sdk.js";
-import type { MadangCall } from "./element.js";
+import type { CallView } from "./view.js";
 
 /** While the server or the members decide. */
-export function pending(call: MadangCall): TemplateResult {
+export function pending(call: CallView): TemplateResult {
 	const { session, t } = call;
 	const reason = session.pendingReason;
 	const title =
@@ -48,7 +48,7 @@ const final = new Set([
 ]);
 
 /** After the call: because one left, or because something went wrong, said in plain words. */
-export function ended(call: MadangCall): TemplateResult {
+export function ended(call: CallView): TemplateResult {
 	const { session, t } = call;
 	const error = session.endedBy;
 	if (!error) {
@@ -89,20 +89,20 @@ export function ended(call: MadangCall): TemplateResult {
 	`;
 }
 
-const home = (call: MadangCall) =>
+const home = (call: CallView) =>
 	call.fullPage ? html`<a class="button quiet" href="/">${call.t.ended.home}</a>` : nothing;
 
-function rejoin(call: MadangCall): void {
+function rejoin(call: CallView): void {
 	if (!call.session.media) void call.session.openMedia();
 	void call.join();
 }
 
-function back(call: MadangCall): void {
+function back(call: CallView): void {
 	call.session.back();
 	if (call.fullPage && !call.session.media) void call.session.openMedia();
 }
 
-export function duration(call: MadangCall, ms: number): string {
+export function duration(call: CallView, ms: number): string {
 	const seconds = Math.round(ms / 1000);
 	return call.t.duration(Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60);
 }

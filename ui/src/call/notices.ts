@@ -1,11 +1,11 @@
 import { html, nothing, type TemplateResult } from "lit";
 import { repeat } from "lit/directives/repeat.js";
 import { icon } from "../icons.js";
-import type { MadangCall } from "./element.js";
 import { face } from "./panels.js";
+import type { CallView } from "./view.js";
 
 /** What one has to know or answer now, over the stage. */
-export function banners(call: MadangCall): TemplateResult {
+export function banners(call: CallView): TemplateResult {
 	const { session, t } = call;
 	const asking = [...session.asking.values()];
 	// The list of people has the same question, with everybody who waits.
@@ -39,7 +39,7 @@ export function banners(call: MadangCall): TemplateResult {
 	`;
 }
 
-function question(call: MadangCall, id: string, name: string, reason: string, count: number): TemplateResult {
+function question(call: CallView, id: string, name: string, reason: string, count: number): TemplateResult {
 	const { session, t } = call;
 	const ring = reason === "ring";
 	return html`
@@ -59,7 +59,7 @@ function question(call: MadangCall, id: string, name: string, reason: string, co
 }
 
 /** What one may like to know; gone after a few seconds. The live region says the same. */
-export function toasts(call: MadangCall): TemplateResult {
+export function toasts(call: CallView): TemplateResult {
 	return html`
 		<div class="toasts" data-testid="toasts">
 			${repeat(

@@ -6,17 +6,17 @@ import { icon } from "../icons.js";
 import { linkify } from "../links.js";
 import type { Peer, Role } from "../sdk.js";
 import { avatarColor, initials } from "../tokens.js";
-import type { MadangCall } from "./element.js";
 import type { FileCard } from "./files.js";
 import type { ChatLine } from "./session.js";
+import type { CallView } from "./view.js";
 
-export function panel(call: MadangCall): TemplateResult | typeof nothing {
+export function panel(call: CallView): TemplateResult | typeof nothing {
 	if (call.panel === "chat") return chat(call);
 	if (call.panel === "people") return people(call);
 	return nothing;
 }
 
-const header = (call: MadangCall, which: "chat" | "people", title: unknown) => html`
+const header = (call: CallView, which: "chat" | "people", title: unknown) => html`
 	<header>
 		<h2 id="panel-title">${title}</h2>
 		<button class="iconbutton" data-testid="panel-close" aria-label=${call.t.close} @click=${() => call.openPanel(which)}>${icon("close")}</button>
@@ -25,7 +25,7 @@ const header = (call: MadangCall, which: "chat" | "people", title: unknown) => h
 
 // --- chat -------------------------------------------------------------------------------------------------------------------
 
-function chat(call: MadangCall): TemplateResult {
+function chat(call: CallView): TemplateResult {
 	const { session, t } = call;
 	followEnd(call);
 	const send = (form: HTMLFormElement) => {
@@ -102,7 +102,7 @@ function chat(call: MadangCall): TemplateResult {
 }
 
 /** Keeps the newest line in sight, unless somebody has scrolled up to read. */
-function followEnd(call: MadangCall): void {
+function followEnd(call: CallView): void {
 	const log = call.renderRoot.querySelector<HTMLElement>(".log");
 	const atEnd = !log || log.scrollHeight - log.scrollTop - log.clientHeight < 80;
 	const last = call.session.chat.at(-1);
@@ -115,7 +115,7 @@ function followEnd(call: MadangCall): void {
 }
 
 /** Lines of one person within two minutes are under one name. */
-function chatLine(call: MadangCall, line: ChatLine, before: ChatLine | undefined): TemplateResult {
+function chatLine(call: CallView, line: ChatLine, before: ChatLine | undefined): TemplateResult {
 	const { t, session } = call;
 	if (line.kind === "note") {
 		const name = line.name || t.prejoin.guest;
@@ -145,14 +145,14 @@ function chatLine(call: MadangCall, line: ChatLine, before: ChatLine | undefined
 }
 
 /** Files that are dropped on the chat. Folders can be asked for in the event only; here their files alone are taken. */
-function dropped(call: MadangCall, event: DragEvent): void {
+function dropped(call: CallView, event: DragEvent): void {
 	const files = [...(event.dataTransfer?.files ?? [])];
 	if (files.length === 0) return;
 	event.preventDefault();
 	void call.session.sendFiles((sdk) => sdk.chosenFiles(files));
 }
 
-function fileCard(call: MadangCall, card: FileCard): TemplateResult {
+function fileCard(call: CallView, card: FileCard): TemplateResult {
 	const t = call.t.transfer;
 	const { offer, sending, receiving, from } = card;
 	const { files } = call.session;
@@ -198,7 +198,7 @@ const time = (ms: number, language: string) =>
 
 // --- people -----------------------------------------------------------------------------------------------------------------
 
-function people(call: MadangCall): TemplateResult {
+function people(call: CallView): TemplateResult {
 	const { session, t } = call;
 	const { channel } = session;
 	const asking = [...session.asking.values()];
@@ -260,7 +260,7 @@ const toggle = (testid: string, label: string, hint: string, on: boolean, set: (
 export const face = (id: string, name: string) =>
 	html`<span class="face" aria-hidden="true" data-color=${avatarColor(id)}>${initials(name)}</span>`;
 
-function person(call: MadangCall, peer: Peer): TemplateResult {
+function person(call: CallView, peer: Peer): TemplateResult {
 	const { session, t } = call;
 	const name = peer.name || t.prejoin.guest;
 	const open = call.expandedPerson === peer.id;

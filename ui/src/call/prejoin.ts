@@ -1,10 +1,10 @@
 import { html, nothing, type TemplateResult } from "lit";
 import { explain } from "../i18n/index.js";
 import { icon, mark } from "../icons.js";
-import type { MadangCall } from "./element.js";
 import { streamOf } from "./stage.js";
+import type { CallView } from "./view.js";
 
-export const meter = (call: MadangCall): TemplateResult =>
+export const meter = (call: CallView): TemplateResult =>
 	html`<span class="meter" role="meter" aria-valuemin="0" aria-valuemax="100" aria-valuenow="0" aria-label=${call.t.prejoin.microphoneLevel}><i></i><i></i><i></i><i></i><i></i></span>`;
 
 /** The lattice of a paper door: what is there while there is no picture. */
@@ -14,7 +14,7 @@ export const lattice = (): TemplateResult =>
 	</svg>`;
 
 /** Name, camera and microphone, and one button. */
-export function prejoin(call: MadangCall): TemplateResult {
+export function prejoin(call: CallView): TemplateResult {
 	const { session, t } = call;
 	const { media } = session;
 	const trouble = session.microphoneError ?? session.cameraError;
@@ -83,7 +83,7 @@ export function prejoin(call: MadangCall): TemplateResult {
 	`;
 }
 
-function preview(call: MadangCall): TemplateResult {
+function preview(call: CallView): TemplateResult {
 	const { session, t } = call;
 	const { media } = session;
 	const micOn = media?.state.audio === "on";
@@ -147,11 +147,11 @@ const plural = { microphone: "microphones", camera: "cameras", speaker: "speaker
 export type DeviceKind = keyof typeof plural;
 
 /** What can be chosen. Before a permission is given a browser lists devices without names or ids: those cannot. */
-export const choices = (call: MadangCall, kind: DeviceKind): MediaDeviceInfo[] =>
+export const choices = (call: CallView, kind: DeviceKind): MediaDeviceInfo[] =>
 	call.session.devices[plural[kind]].filter((d) => d.deviceId !== "");
 
 /** The device in use, or the one that was chosen last. */
-export function chosen(call: MadangCall, kind: DeviceKind): string {
+export function chosen(call: CallView, kind: DeviceKind): string {
 	const { media, prefs } = call.session;
 	const track = kind === "camera" ? media?.camera : kind === "microphone" ? media?.microphone : null;
 	const list = choices(call, kind);
@@ -159,7 +159,7 @@ export function chosen(call: MadangCall, kind: DeviceKind): string {
 	return list.some((d) => d.deviceId === id) ? id : (list[0]?.deviceId ?? "");
 }
 
-function deviceSelect(call: MadangCall, kind: DeviceKind): TemplateResult {
+function deviceSelect(call: CallView, kind: DeviceKind): TemplateResult {
 	const { session, t } = call;
 	const list = choices(call, kind);
 	const current = chosen(call, kind);

@@ -5,8 +5,8 @@ import type { TileInfo } from "../layout.js";
 import type { Grade, Peer, Quality } from "../sdk.js";
 import { avatarColor, initials } from "../tokens.js";
 import { inviteCard } from "./dialogs.js";
-import type { MadangCall } from "./element.js";
 import { soundOf } from "./session.js";
+import type { CallView } from "./view.js";
 
 const streams = new WeakMap<MediaStreamTrack, MediaStream>();
 
@@ -28,7 +28,7 @@ export interface Tile extends TileInfo {
 }
 
 /** Everybody and every screen, oneself last. */
-export function tilesOf(call: MadangCall): Tile[] {
+export function tilesOf(call: CallView): Tile[] {
 	const { session, t } = call;
 	const tiles: Tile[] = [];
 	for (const peer of session.peers) {
@@ -74,7 +74,7 @@ export function tilesOf(call: MadangCall): Tile[] {
 }
 
 /** The room with everybody in it. Where the tiles are is decided after the drawing, by `arrange`. */
-export function stage(call: MadangCall): TemplateResult {
+export function stage(call: CallView): TemplateResult {
 	const tiles = tilesOf(call);
 	return html`
 		<div class="stage" part="stage">
@@ -89,7 +89,7 @@ export function stage(call: MadangCall): TemplateResult {
 	`;
 }
 
-function tileView(call: MadangCall, tile: Tile): TemplateResult {
+function tileView(call: CallView, tile: Tile): TemplateResult {
 	const { session, t } = call;
 	const { peer } = tile;
 	const color = avatarColor(peer?.id ?? session.channel?.me.id ?? "self");
@@ -185,7 +185,7 @@ function tileView(call: MadangCall, tile: Tile): TemplateResult {
 	`;
 }
 
-function troubleView(call: MadangCall, tile: Tile, state: string): TemplateResult {
+function troubleView(call: CallView, tile: Tile, state: string): TemplateResult {
 	const { t } = call;
 	if (state === "failed") {
 		return html`<div class="trouble" data-testid="peer-trouble">
@@ -202,11 +202,10 @@ function troubleView(call: MadangCall, tile: Tile, state: string): TemplateResul
 const bars = (grade: Grade | undefined): 0 | 1 | 2 | 3 =>
 	grade === "good" ? 3 : grade === "fair" ? 2 : grade === "poor" ? 1 : 0;
 
-const gradeText = (call: MadangCall, quality: Quality | null | undefined) =>
-	call.t.quality[quality?.grade ?? "unknown"];
+const gradeText = (call: CallView, quality: Quality | null | undefined) => call.t.quality[quality?.grade ?? "unknown"];
 
 /** How the connection with somebody is, why, and by which way it goes. */
-function qualityCard(call: MadangCall, tiles: readonly Tile[]): TemplateResult | typeof nothing {
+function qualityCard(call: CallView, tiles: readonly Tile[]): TemplateResult | typeof nothing {
 	const tile = tiles.find((x) => x.id === call.quality);
 	if (!tile?.peer) return nothing;
 	const { t } = call;
@@ -254,7 +253,7 @@ function qualityCard(call: MadangCall, tiles: readonly Tile[]): TemplateResult |
 }
 
 /** Sound is apart from the pictures, so that nothing on the stage can interrupt it. */
-export function sound(call: MadangCall): TemplateResult {
+export function sound(call: CallView): TemplateResult {
 	const tracks = call.session.peers.flatMap((peer) => soundOf(peer).map((track) => ({ peer, track })));
 	return html`<div hidden>
 		${repeat(
@@ -266,7 +265,7 @@ export function sound(call: MadangCall): TemplateResult {
 }
 
 /** Where one is, for how long, and with how many. */
-export function topBar(call: MadangCall): TemplateResult {
+export function topBar(call: CallView): TemplateResult {
 	const { session, t } = call;
 	const people = session.peers.length + 1;
 	return html`
