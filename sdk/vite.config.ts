@@ -1,4 +1,4 @@
-import { defineConfig } from "vite";
+import { defineConfig } from "vitest/config";
 
 // Four builds: an ES module, a classic script that defines `Madang` (--mode global), and for file transfer a module that imports the first one
 // (--mode transfer) and the script of its worker (--mode worker).
@@ -23,5 +23,7 @@ export default defineConfig(({ mode }) => {
 				output: { minify: true, chunkFileNames: "[name].js", paths: mode === "transfer" ? () => "./madang.js" : {} },
 			},
 		},
+		// What hangs ends, but nothing ends for a machine that is busy.
+		test: { testTimeout: 120_000, hookTimeout: 120_000 },
 	};
 });

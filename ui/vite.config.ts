@@ -51,5 +51,5 @@ export default defineConfig(({ mode }) => ({
 					},
 				},
 	server: { fs: { allow: [at("..")] } },
-	test: { include: ["test/**/*.test.ts"], environment: "node" },
+	test: { include: ["test/**/*.test.ts"], environment: "node", testTimeout: 120_000, hookTimeout: 120_000 },
 }));
