@@ -382,7 +382,7 @@ func (m *meeting) negotiate(ctx context.Context, c *conn, offer *signalData) (l 
 	}
 	defer func() {
 		if l == nil {
-			pc.Close()
+			closeICE(pc)
 		}
 	}()
 	opened := make(chan struct{})

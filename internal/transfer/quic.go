@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -20,6 +21,12 @@ const (
 	quicStream  = 16 << 20 // receive window of a stream, bytes
 	quicIdle    = 15 * time.Second
 	quicCloseOK = 0
+)
+
+// How long an ICE agent that has a way waits for a better one. Host pairs are taken at once; hole punching needs two checks, 200 ms apart, and two round trips.
+const (
+	reflexiveWait = 300 * time.Millisecond
+	relayWait     = time.Second
 )
 
 // An icePath is one side of an ICE session of its own, for QUIC (docs/transfer.md §14).
@@ -48,6 +55,7 @@ func (n *native) newICEPath(c *conn) (*icePath, error) {
 	}
 	options := []ice.AgentOption{
 		ice.WithUrls(uris), ice.WithNetworkTypes([]ice.NetworkType{ice.NetworkTypeUDP4, ice.NetworkTypeUDP6}), ice.WithMulticastDNSMode(ice.MulticastDNSModeDisabled),
+		ice.WithSrflxAcceptanceMinWait(reflexiveWait), ice.WithPrflxAcceptanceMinWait(reflexiveWait), ice.WithRelayAcceptanceMinWait(relayWait),
 	}
 	if n.m.loopback {
 		options = append(options, ice.WithIncludeLoopback())
@@ -85,7 +93,13 @@ func (p *icePath) release(l lane) {
 			return // closes it
 		}
 	}
-	_ = p.agent.Close() // it has nothing to say that matters any more
+	closeICE(p.agent)
+}
+
+// closeICE closes an ICE agent, or what holds one, without waiting: pion's waits for the end of TURN allocations, which it tries for 8 s where UDP is blocked.
+// They hold nothing but sockets, and what Close says does not matter any more.
+func closeICE(c io.Closer) {
+	go func() { _ = c.Close() }()
 }
 
 // exchange sends our candidates and takes theirs, until ctx ends.
@@ -180,7 +194,7 @@ func (q *quicLane) Close() error {
 		}
 		q.transport.Close()
 		q.transport.Conn.Close()
-		q.ice.Close()
+		closeICE(q.ice)
 	})
 	return nil
 }

@@ -64,6 +64,9 @@ func newPeerConnection(c tls.Certificate, ice signal.ICE, loopback bool) (*webrt
 	s.SetSCTPMaxMessageSize(maxMessage)
 	s.EnableSCTPZeroChecksum(true) // RFC 9653: DTLS protects already
 	s.SetIncludeLoopbackCandidate(loopback)
+	s.SetSrflxAcceptanceMinWait(reflexiveWait)
+	s.SetPrflxAcceptanceMinWait(reflexiveWait)
+	s.SetRelayAcceptanceMinWait(relayWait)
 	config := webrtc.Configuration{Certificates: []webrtc.Certificate{webrtc.CertificateFromX509(c.PrivateKey, c.Leaf)}}
 	for _, server := range ice.Servers {
 		config.ICEServers = append(config.ICEServers, webrtc.ICEServer{URLs: server.URLs, Username: server.Username, Credential: server.Credential})
