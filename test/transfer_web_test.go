@@ -3,6 +3,7 @@
 package test
 
 import (
+	"crypto/sha256"
 	_ "embed"
 	"encoding/hex"
 	"fmt"
@@ -298,6 +299,86 @@ func TestFilesBetweenBrowsersOnThePages(t *testing.T) {
 	if saved.Name != "madang-files.zip" || saved.Size < 20<<20 {
 		t.Errorf("saved %+v", saved)
 	}
+}
+
+// TestFilesIntoAChosenPlace is offered more than the browser's own storage takes: the page says so before anything is sent. Without the largest file it
+// would fit, and goes into a folder of the user's instead, where nothing is replaced.
+//
+// Pickers do not open without a screen; a folder of the private file system stands for what one gives.
+func TestFilesIntoAChosenPlace(t *testing.T) {
+	node := serve(t, lab.NodeConfig{})
+	chromium := browser.Start(t, browser.Chromium, browser.Options{})
+	a := newEnd(t, chromium, node.HTTP, "sender")
+	var link string
+	// The largest one is one piece many times, and never read.
+	a.do(patience, `const piece = new Blob([new Uint8Array(1 << 20)]);
+		const huge = new File(Array.from({ length: 20_000 }, () => piece), "huge.mkv");
+		end.chosen = [{ path: "film.mkv", file: end.makeFile("film.mkv", (24 << 20) + 7, 1) }, { path: "사진/바다.jpg", file: end.makeFile("바다.jpg", 300_000, 2) }];
+		end.sending = await end.sdk.sendFiles([...end.chosen, { path: "huge.mkv", file: huge }], { server: location.origin }); return end.sending.link;`, &link)
+	b := &member{chromium.Open(t, link), t, "receiver"}
+	b.do(patience, `window.chosen = await (await navigator.storage.getDirectory()).getDirectoryHandle("chosen", { create: true });
+		const theirs = await (await chosen.getFileHandle("film.mkv", { create: true })).createWritable();
+		await theirs.write("mine"); await theirs.close();
+		window.showDirectoryPicker = async () => chosen;`, nil)
+	b.await(patience, `deep('[data-testid="too-big"]')`)
+	b.await(patience, `deep('[data-testid="accept"]').disabled && !deep('[data-testid="pick"]').disabled`)
+	shot(t, b, "too-big")
+	if err := b.Click(within(t, patience), `[data-testid="files"] li:nth-child(3) input`); err != nil {
+		t.Fatal(err)
+	}
+	b.await(patience, `!deep('[data-testid="too-big"]') && !deep('[data-testid="accept"]').disabled`)
+	if err := b.Click(within(t, patience), `[data-testid="pick"]`); err != nil {
+		t.Fatal(err)
+	}
+	b.await(4*patience, `deep('[data-testid="page"]').dataset.phase === "done"`)
+	shot(t, b, "done-direct")
+	var got, want [][2]string
+	b.do(patience, `const files = [];
+		const walk = async (folder, path) => { for await (const [name, handle] of folder.entries()) {
+			if (handle.kind === "directory") { await walk(handle, path + name + "/"); continue; }
+			const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", await (await handle.getFile()).arrayBuffer()));
+			files.push([path + name, [...digest].map((b) => b.toString(16).padStart(2, "0")).join("")]);
+		} };
+		await walk(chosen, "");
+		return files.sort(([a], [b]) => (a < b ? -1 : 1));`, &got)
+	a.do(patience, "return end.digests()", &want)
+	mine := sha256.Sum256([]byte("mine"))
+	want[0][0] = "film (2).mkv"
+	want = slices.Insert(want, 1, [2]string{"film.mkv", hex.EncodeToString(mine[:])})
+	if !slices.Equal(got, want) {
+		t.Errorf("in the folder there is %v, want %v", got, want)
+	}
+}
+
+// TestFilesWhenTheStorageEnds: what a browser says of its storage is not all true (Chromium reports the same for everybody), so it may end in the middle.
+// The user is told, nothing looks complete, and what came is kept for another attempt.
+func TestFilesWhenTheStorageEnds(t *testing.T) {
+	node := serve(t, lab.NodeConfig{})
+	chromium := browser.Start(t, browser.Chromium, browser.Options{})
+	a := newEnd(t, chromium, node.HTTP, "sender")
+	link := a.send([]sent{{"film.mkv", 24<<20 + 7, 1}}, nil)
+	b := &member{chromium.Open(t, node.HTTP+"/f/"), t, "receiver"}
+	if err := b.LimitStorage(within(t, patience), 10<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Navigate(within(t, patience), link); err != nil {
+		t.Fatal(err)
+	}
+	b.do(patience, catchDownloads, nil)
+	if err := b.Click(within(t, patience), `[data-testid="accept"]`); err != nil {
+		t.Fatal(err)
+	}
+	b.await(2*patience, `deep('[data-testid="error"]')?.dataset.code === "disk_full"`)
+	shot(t, b, "storage-ended")
+	b.await(patience, `downloads.length === 0`)
+	if err := b.LimitStorage(within(t, patience), 100<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Click(within(t, patience), `[data-testid="retry"]`); err != nil {
+		t.Fatal(err)
+	}
+	b.await(patience, `deep('[data-testid="resumed"]')`)
+	b.await(2*patience, `deep('[data-testid="page"]').dataset.phase === "done"`)
 }
 
 // catchDownloads keeps what the page gives to the browser for saving, instead of a file chooser's folder.

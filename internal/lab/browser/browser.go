@@ -463,6 +463,17 @@ func (p *Page) Preload(ctx context.Context, script string) error {
 	return nil
 }
 
+// LimitStorage leaves the page's origin so many bytes of storage, those in use included (Chromium).
+func (p *Page) LimitStorage(ctx context.Context, bytes int64) error {
+	limited, ok := p.page.(interface {
+		limitStorage(ctx context.Context, bytes int64) error
+	})
+	if !ok {
+		return errors.New("this browser's driver cannot limit storage")
+	}
+	return limited.limitStorage(ctx, bytes)
+}
+
 // Screenshot returns a PNG of what the page shows.
 func (p *Page) Screenshot(ctx context.Context) ([]byte, error) { return p.page.screenshot(ctx) }
 

@@ -356,6 +356,14 @@ func (p *cdpPage) preload(ctx context.Context, script string) error {
 	return p.call(ctx, "Page.addScriptToEvaluateOnNewDocument", map[string]any{"source": script}, nil)
 }
 
+func (p *cdpPage) limitStorage(ctx context.Context, bytes int64) error {
+	origin, err := p.evaluate(ctx, "Promise.resolve(location.origin)")
+	if err != nil {
+		return err
+	}
+	return p.call(ctx, "Storage.overrideQuotaForOrigin", map[string]any{"origin": origin, "quotaSize": bytes}, nil)
+}
+
 func (p *cdpPage) close(ctx context.Context) error {
 	p.d.mu.Lock()
 	delete(p.d.pages, p.session)

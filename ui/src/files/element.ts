@@ -589,7 +589,7 @@ export class MadangFiles extends LitElement {
 			<h1 data-testid="title">${title}</h1>
 			<p class="lead" data-testid="error" data-code=${(this.error as { code?: string } | null)?.code ?? nothing}>${help}</p>
 			<div class="actions">
-				<button class="button primary" @click=${() => location.reload()}>${ended.retry}</button>
+				<button class="button primary" data-testid="retry" @click=${() => location.reload()}>${ended.retry}</button>
 				<a class="button" href="/">${ended.home}</a>
 			</div>
 		`;

@@ -335,9 +335,9 @@ export const en = {
 		fileDone: "done",
 		notAuthentic: "Somebody who does not know the link's secret tried to take part, and was refused.",
 		tooBig: (need: string, room: string) =>
-			`This browser has room for ${room}, and ${need} are needed. Choose fewer files, or receive with: madang receive`,
+			`This browser has room for ${room}, and ${need} are needed. Choose fewer files, or receive them with the command “madang receive”.`,
 		canChoose:
-			"Choose where to save instead: that needs no room in the browser, but cannot go on after this page is closed.",
+			"Or choose where to save: that needs no room in the browser, but cannot go on after this page is closed.",
 		filename: "madang-files",
 		restored: "This page was loaded again. Choose the same files, and the receiver goes on where it was.",
 		notify: "All files have arrived",
