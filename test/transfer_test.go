@@ -32,7 +32,6 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/madang-rtc/madang/internal/lab"
-	"github.com/madang-rtc/madang/internal/lab/linkem"
 	"github.com/madang-rtc/madang/internal/refusal"
 	"github.com/madang-rtc/madang/internal/transfer"
 )
@@ -679,66 +678,6 @@ func TestTransfersThroughNATs(t *testing.T) {
 			t.Logf("both had ended after %v", time.Since(started).Round(time.Millisecond))
 			if hashFile(t, filepath.Join(out, "file")) != want {
 				t.Error("another file has arrived")
-			}
-		})
-	}
-}
-
-// TestTransferOverLongPaths compares with plain TCP over the same emulated path; it takes minutes and is for people. One SCTP association is what other tools have.
-func TestTransferOverLongPaths(t *testing.T) {
-	if os.Getenv("MADANG_TEST_LONG") == "" {
-		t.Skip("set MADANG_TEST_LONG to run it")
-	}
-	iperf, err := exec.LookPath("iperf3")
-	if err != nil {
-		t.Skip("needs iperf3")
-	}
-	for _, link := range []linkem.Config{{Delay: 50 * time.Millisecond}, {Delay: 50 * time.Millisecond, Loss: 0.001, Seed: 1}} {
-		t.Run(fmt.Sprintf("100 ms, loss %g", link.Loss), func(t *testing.T) {
-			n := newNetwork(t)
-			a := n.Host("a", lab.HostConfig{Kind: lab.Open, Link: &link})
-			b := n.Host("b", lab.HostConfig{Kind: lab.Open})
-			server, err := b.Start(exec.Command(iperf, "-s", "-1"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer server.Kill()
-			var out bytes.Buffer
-			client := exec.Command(iperf, "-c", b.Addr4.String(), "-t", "10", "-J")
-			client.Stdout = &out
-			process, err := a.Start(client)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := process.Err(); err != nil {
-				t.Fatal(err)
-			}
-			var plain struct {
-				End struct {
-					Received struct {
-						BitsPerSecond float64 `json:"bits_per_second"`
-					} `json:"sum_received"`
-				}
-			}
-			if err := json.Unmarshal(out.Bytes(), &plain); err != nil {
-				t.Fatal(err)
-			}
-			t.Logf("iperf3, TCP: %.1f Mbit/s", plain.End.Received.BitsPerSecond/1e6)
-			for _, mode := range []struct {
-				lanes string
-				mib   int64
-				more  []string
-			}{{"auto", 200, nil}, {"quic", 100, nil}, {"webrtc", 60, nil}, {"webrtc", 30, []string{"--max-lanes", "1"}}} {
-				dir := t.TempDir()
-				randomFile(t, filepath.Join(dir, "file"), mode.mib<<20, 5)
-				env := []string{"SSL_CERT_FILE=" + n.certificate.CertFile}
-				s := startEndOn(t, a.Namespace, env, t.TempDir(), "send", filepath.Join(dir, "file"), "--no-code", "--server", n.site(a), "--lanes", mode.lanes)
-				s.ready = s.until("ready")
-				started := time.Now()
-				args := append([]string{"receive", s.link(), t.TempDir(), "--lanes", mode.lanes}, mode.more...)
-				startEndOn(t, b.Namespace, env, t.TempDir(), args...).succeeds()
-				t.Logf("%s %v: %d MiB, %.1f Mbit/s", mode.lanes, mode.more, mode.mib, float64(mode.mib<<23)/1e6/time.Since(started).Seconds())
-				s.succeeds()
 			}
 		})
 	}

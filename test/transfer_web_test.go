@@ -11,10 +11,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/madang-rtc/madang/internal/lab"
 	"github.com/madang-rtc/madang/internal/lab/browser"
@@ -478,65 +476,4 @@ func TestFilesBetweenBrowserAndCommandLine(t *testing.T) {
 			t.Errorf("got %x, want %v", got, want)
 		}
 	})
-}
-
-// TestFilesAtFullSpeed compares a transfer, hashed and on the disk, with a bare data channel of the same two browsers in the same run, and says what
-// it costs in memory. MADANG_TRANSFER_MIB says how much; without it, it is not run.
-func TestFilesAtFullSpeed(t *testing.T) {
-	mib, err := strconv.Atoi(os.Getenv("MADANG_TRANSFER_MIB"))
-	if err != nil {
-		t.Skip("takes minutes; MADANG_TRANSFER_MIB=1024 runs it")
-	}
-	node := serve(t, lab.NodeConfig{})
-	// With profiles of their own on the disk: a page in a context of its own keeps its private file system in memory.
-	browsers := []*browser.Browser{
-		browser.Start(t, browser.Chromium, browser.Options{Profile: t.TempDir()}),
-		browser.Start(t, browser.Chromium, browser.Options{Profile: t.TempDir()}),
-	}
-	a, b := newEnd(t, browsers[0], node.HTTP, "sender"), newEnd(t, browsers[1], node.HTTP, "receiver")
-	const bareSeconds = 20
-	for _, m := range []*member{a, b} {
-		m.do(patience, fmt.Sprintf("await end.bare(%s)", js(channelName(t))), nil)
-	}
-	a.await(patience, `[...end.call.peers.values()].some((peer) => peer.connection === "connected")`)
-	a.do(2*patience, fmt.Sprintf("await end.flood(%d)", bareSeconds*1000), nil)
-	var bare float64
-	b.do(patience, "return end.bareBytes", &bare)
-	bare /= bareSeconds
-	for _, m := range []*member{a, b} {
-		m.do(patience, "await end.call.leave()", nil)
-	}
-	memory := func() (sum int64) {
-		for _, b := range browsers {
-			n, err := b.MemoryBytes()
-			if err != nil {
-				t.Fatal(err)
-			}
-			sum += n
-		}
-		return sum
-	}
-	var link string
-	// Of one piece many times: the file itself is no memory.
-	a.do(patience, fmt.Sprintf(`const piece = end.makeFile("piece", 1 << 20); const film = new File(Array.from({ length: %d }, () => piece), "film.mkv");
-		end.sending = await end.sdk.sendFiles([{ path: "film.mkv", file: film }], { server: location.origin }); return end.sending.link;`, mib), &link)
-	b.receive(link)
-	idle, most := memory(), int64(0)
-	start := time.Now()
-	b.do(patience, "await end.receiving.accept()", nil)
-	b.await(patience, "end.receiving.bytes > 0")
-	first := time.Since(start)
-	for done := false; !done; {
-		most = max(most, memory())
-		b.do(patience, "await new Promise((resolve) => setTimeout(resolve, 500)); return end.arrived()", &done)
-	}
-	speed := float64(mib<<20) / time.Since(start).Seconds()
-	t.Logf("%d MiB: %.2f MiB/s, a bare data channel %.2f MiB/s (%.0f %%); first block after %v; memory of all processes %d MiB idle, %d MiB at most",
-		mib, speed/(1<<20), bare/(1<<20), 100*speed/bare, first.Round(time.Millisecond), idle>>20, most>>20)
-	if speed < 0.8*bare {
-		t.Errorf("%.0f %% of a bare data channel, want 80 %%", 100*speed/bare)
-	}
-	if most-idle > 200<<20 {
-		t.Errorf("%d MiB more memory than idle, want at most 200", (most-idle)>>20)
-	}
 }

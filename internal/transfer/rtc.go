@@ -1,7 +1,6 @@
 package transfer
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -171,77 +170,3 @@ func (l *rtcLane) Close() error {
 
 func (l *rtcLane) Limit() int     { return l.limit }
 func (l *rtcLane) String() string { return l.path }
-
-// RawDataChannel measures what a lane's data channel carries between two connections of this process, as it is: zeros, neither hashed nor written. The time counts from the first
-// byte to the last.
-func RawDataChannel(ctx context.Context, size int64) (took time.Duration, err error) {
-	var pcs [2]*webrtc.PeerConnection
-	var lanes [2]chan *rtcLane
-	for i := range pcs {
-		cert, err := newCertificate()
-		if err != nil {
-			return 0, err
-		}
-		pc, dc, err := newPeerConnection(cert, signal.ICE{}, true)
-		if err != nil {
-			return 0, err
-		}
-		defer pc.Close()
-		pcs[i], lanes[i] = pc, make(chan *rtcLane, 1)
-		dc.OnOpen(func() {
-			if l, err := newRTCLane(pc, dc); err == nil {
-				lanes[i] <- l
-			}
-		})
-	}
-	describe := func(from, to *webrtc.PeerConnection, d webrtc.SessionDescription, err error) error {
-		if err != nil {
-			return err
-		}
-		gathered := webrtc.GatheringCompletePromise(from)
-		if err := from.SetLocalDescription(d); err != nil {
-			return err
-		}
-		<-gathered
-		return to.SetRemoteDescription(*from.LocalDescription())
-	}
-	offer, err := pcs[0].CreateOffer(nil)
-	if err := describe(pcs[0], pcs[1], offer, err); err != nil {
-		return 0, err
-	}
-	answer, err := pcs[1].CreateAnswer(nil)
-	if err := describe(pcs[1], pcs[0], answer, err); err != nil {
-		return 0, err
-	}
-	var ends [2]*rtcLane
-	for i := range ends {
-		select {
-		case ends[i] = <-lanes[i]:
-			defer ends[i].Close()
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		}
-	}
-	stop := context.AfterFunc(ctx, func() { ends[0].Close(); ends[1].Close() })
-	defer stop()
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	started := time.Now()
-	wg.Go(func() {
-		zeros := make([]byte, 64<<10)
-		for left := size; left > 0; left -= int64(len(zeros)) {
-			if ends[0].Send(false, nil, zeros[:min(left, int64(len(zeros)))]) != nil {
-				return
-			}
-		}
-	})
-	for left := size; left > 0; {
-		_, data, err := ends[1].Recv()
-		if err != nil {
-			ends[0].Close()
-			return 0, err
-		}
-		left -= int64(len(data))
-	}
-	return time.Since(started), nil
-}

@@ -56,28 +56,52 @@ end.arrived = () => end.complete !== null && end.error === null;
 end.received = () =>
 	Promise.all(end.complete.map(async ({ entry, content }) => [entry.path, await digest(await content.arrayBuffer())]));
 
-// A bare data channel between two pages: what the browser itself can do.
-end.bare = async (channel) => {
-	const { join } = await import(`${server}/sdk/madang.js`);
-	const { key } = await (await fetch(`${server}/v1/node`)).json();
-	end.call = await join({ server, channel, key });
-	end.bareBytes = 0;
-	const listen = (peer) =>
-		peer.on("data", (link) =>
-			link.on("message", (data) => {
-				end.bareBytes += data.byteLength;
-			}),
-		);
-	for (const peer of end.call.peers.values()) listen(peer);
-	end.call.on("peer-joined", listen);
-};
-
-// Sends zeros for so long, and gives the bytes.
-end.flood = async (ms) => {
-	const [peer] = end.call.peers.values();
-	const link = await peer.openData("bare");
-	const zeros = new Uint8Array(65_536);
-	const until = performance.now() + ms;
-	while (performance.now() < until) await link.send(zeros);
-	link.close();
+// A bare data channel of a connection without a server, with plain flow control by the low-water mark: what the browser itself can do.
+end.raw = {
+	// The description with all of its candidates.
+	async described() {
+		const { pc } = end.raw;
+		await pc.setLocalDescription();
+		if (pc.iceGatheringState !== "complete") {
+			await new Promise((resolve) => {
+				pc.onicegatheringstatechange = () => pc.iceGatheringState === "complete" && resolve();
+			});
+		}
+		return pc.localDescription.sdp;
+	},
+	make() {
+		end.raw.pc?.close();
+		end.raw.pc = new RTCPeerConnection();
+		const channel = end.raw.pc.createDataChannel("bare", { negotiated: true, id: 1 });
+		channel.binaryType = "arraybuffer";
+		channel.bufferedAmountLowThreshold = 1 << 20;
+		end.raw.bytes = 0;
+		channel.onmessage = ({ data }) => {
+			end.raw.bytes += data.byteLength;
+		};
+		end.raw.channel = channel;
+	},
+	async offer() {
+		end.raw.make();
+		return end.raw.described();
+	},
+	async answer(sdp) {
+		end.raw.make();
+		await end.raw.pc.setRemoteDescription({ type: "offer", sdp });
+		return end.raw.described();
+	},
+	accept: (sdp) => end.raw.pc.setRemoteDescription({ type: "answer", sdp }),
+	async flood(ms) {
+		const { channel } = end.raw;
+		const zeros = new Uint8Array(65_536);
+		const until = performance.now() + ms;
+		while (performance.now() < until) {
+			if (channel.bufferedAmount < 2 << 20) channel.send(zeros);
+			else {
+				await new Promise((resolve) => {
+					channel.onbufferedamountlow = resolve;
+				});
+			}
+		}
+	},
 };

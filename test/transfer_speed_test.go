@@ -1,0 +1,348 @@
+//go:build linux
+
+package test
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/madang-rtc/madang/internal/lab"
+	"github.com/madang-rtc/madang/internal/lab/browser"
+	"github.com/madang-rtc/madang/internal/lab/linkem"
+	"github.com/madang-rtc/madang/internal/transfer"
+)
+
+// The speeds that docs/benchmarks.md reports. They take minutes, and are for people: what is compared alternates within one run, and the best of all rounds counts.
+
+// A bareEnd is one side of a bare data channel: without a server, hashes or disks, it shows what the two stacks themselves can do.
+type bareEnd interface {
+	offer() string
+	answer(sdp string) string
+	accept(sdp string)
+	ready()
+	// flood sends for so long; received says how many bytes have come.
+	flood(d time.Duration)
+	received() int64
+}
+
+// bareRate is what a bare data channel carries, in bytes a second.
+func bareRate(t *testing.T, from, to bareEnd, d time.Duration) float64 {
+	t.Helper()
+	to.accept(from.answer(to.offer()))
+	from.ready()
+	to.ready()
+	from.flood(d / 4) // slow start, and the connection before it
+	before, started := to.received(), time.Now()
+	from.flood(d)
+	return float64(to.received()-before) / time.Since(started).Seconds()
+}
+
+type barePage struct{ *member }
+
+func (b barePage) offer() (sdp string) {
+	b.do(patience, "return end.raw.offer()", &sdp)
+	return sdp
+}
+
+func (b barePage) answer(offer string) (sdp string) {
+	b.do(patience, fmt.Sprintf("return end.raw.answer(%s)", js(offer)), &sdp)
+	return sdp
+}
+
+func (b barePage) accept(answer string) {
+	b.do(patience, fmt.Sprintf("await end.raw.accept(%s)", js(answer)), nil)
+}
+
+func (b barePage) ready() { b.await(patience, `end.raw.channel.readyState === "open"`) }
+
+func (b barePage) flood(d time.Duration) {
+	b.do(patience+d, fmt.Sprintf("await end.raw.flood(%d)", d.Milliseconds()), nil)
+}
+
+func (b barePage) received() (n int64) {
+	b.do(patience, "return end.raw.bytes", &n)
+	return n
+}
+
+// A bareGo is a peer of our own stack, set up as the program's lanes are.
+type bareGo struct {
+	t     *testing.T
+	end   *transfer.Bare
+	count *atomic.Int64
+}
+
+func (b *bareGo) make() {
+	b.t.Helper()
+	made, err := transfer.NewBare()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(made.Close)
+	b.end, b.count = made, new(atomic.Int64)
+}
+
+// ready waits for the channel, and counts what comes from then on.
+func (b *bareGo) ready() {
+	made, count := b.end, b.count
+	if err := made.Open(b.t.Context()); err != nil {
+		b.t.Fatal(err)
+	}
+	go func() { // ends with the channel
+		for {
+			data, err := made.Recv()
+			if err != nil {
+				return
+			}
+			count.Add(int64(len(data)))
+		}
+	}()
+}
+
+func (b *bareGo) offer() string {
+	b.make()
+	sdp, err := b.end.Offer()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return sdp
+}
+
+func (b *bareGo) answer(offer string) string {
+	b.make()
+	sdp, err := b.end.Answer(offer)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return sdp
+}
+
+func (b *bareGo) accept(answer string) {
+	if err := b.end.Accept(answer); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *bareGo) flood(d time.Duration) {
+	zeros := make([]byte, 64<<10)
+	for until := time.Now().Add(d); time.Now().Before(until); {
+		if err := b.end.Send(zeros); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
+
+func (b *bareGo) received() int64 { return b.count.Load() }
+
+// A speedEnd sends or receives files, and is an end of a bare data channel too.
+type speedEnd struct {
+	name    string
+	page    *member // nil: the command line
+	browser *browser.Browser
+}
+
+func (e speedEnd) bare(t *testing.T) bareEnd {
+	if e.page != nil {
+		return barePage{e.page}
+	}
+	return &bareGo{t: t}
+}
+
+// TestFilesAtFullSpeed compares a transfer, hashed and on the disk, with a bare data channel of the same two ends, and says what it costs in memory.
+// MADANG_TRANSFER_MIB says how much; without it, it is not run.
+func TestFilesAtFullSpeed(t *testing.T) {
+	mib, err := strconv.Atoi(os.Getenv("MADANG_TRANSFER_MIB"))
+	if err != nil {
+		t.Skip("takes minutes; MADANG_TRANSFER_MIB=1024 runs it")
+	}
+	size := int64(mib) << 20
+	for _, pair := range [][2]string{{"Chromium", "Chromium"}, {"Go", "Chromium"}, {"Chromium", "Go"}, {"Firefox", "Chromium"}, {"Chromium", "Firefox"}, {"Go", "Firefox"}, {"Firefox", "Go"}} {
+		t.Run(pair[0]+"-"+pair[1], func(t *testing.T) {
+			node := serve(t, lab.NodeConfig{})
+			var ends [2]speedEnd
+			for i, name := range pair {
+				ends[i].name = name
+				if name != "Go" {
+					// With a profile of its own on the disk: a page in a context of its own keeps its private file system in memory.
+					engine := map[string]browser.Engine{"Chromium": browser.Chromium, "Firefox": browser.Firefox}[name]
+					ends[i].browser = browser.Start(t, engine, browser.Options{Profile: t.TempDir()})
+					ends[i].page = newEnd(t, ends[i].browser, node.HTTP, name)
+				}
+			}
+			memory := func() (sum int64) {
+				for _, e := range ends {
+					if e.browser == nil {
+						continue
+					}
+					n, err := e.browser.MemoryBytes()
+					if err != nil {
+						t.Fatal(err)
+					}
+					sum += n
+				}
+				return sum
+			}
+			dir := t.TempDir()
+			file := filepath.Join(dir, "film.mkv")
+			var want string
+			if ends[0].page == nil {
+				sum := randomFile(t, file, size, 5)
+				want = hex.EncodeToString(sum[:])
+			} else {
+				// Of one piece many times: the file itself is no memory.
+				ends[0].page.do(patience, fmt.Sprintf(`const piece = end.makeFile("piece", 1 << 20); end.film = new File(Array.from({ length: %d }, () => piece), "film.mkv");`, mib), nil)
+			}
+			from, to := ends[0].bare(t), ends[1].bare(t)
+			var bare, speed, share float64
+			var idle, most int64
+			for range 3 {
+				b := bareRate(t, from, to, 8*time.Second)
+				s, i, m := fileRate(t, node.HTTP, ends, size, file, want, memory)
+				t.Logf("%d MiB: %.1f MiB/s, a bare data channel %.1f MiB/s (%.0f %%); memory %d MiB idle, %d MiB at most", mib, s/(1<<20), b/(1<<20), 100*s/b, i>>20, m>>20)
+				bare, speed, share = max(bare, b), max(speed, s), max(share, s/b)
+				if m-i > most-idle {
+					idle, most = i, m
+				}
+			}
+			t.Logf("best of three: %.1f MiB/s, bare %.1f MiB/s (%.0f %%); at most %d MiB more memory", speed/(1<<20), bare/(1<<20), 100*speed/bare, (most-idle)>>20)
+			if speed < 0.8*bare {
+				t.Errorf("%.0f %% of a bare data channel, want 80 %%", 100*speed/bare)
+			}
+			if most-idle > 200<<20 {
+				t.Errorf("%d MiB more memory than idle, want at most 200", (most-idle)>>20)
+			}
+		})
+	}
+}
+
+// fileRate sends a file from end to end, and measures from the receiver's consent to the verified file.
+func fileRate(t *testing.T, server string, ends [2]speedEnd, size int64, file, want string, memory func() int64) (rate float64, idle, most int64) {
+	t.Helper()
+	var link string
+	var sender *end
+	if page := ends[0].page; page != nil {
+		page.do(patience, `end.sending?.cancel(); end.sending = await end.sdk.sendFiles([{ path: "film.mkv", file: end.film }], { server: location.origin }); return end.sending.link;`, &link)
+	} else {
+		sender = send(t, t.TempDir(), server, file, "--no-code")
+		link = sender.link()
+	}
+	started := time.Now()
+	deadline := started.Add(10 * time.Minute)
+	if page := ends[1].page; page != nil {
+		page.receive(link)
+		idle = memory()
+		started = time.Now()
+		page.do(patience, "await end.receiving.accept()", nil)
+		for done := false; !done; {
+			most = max(most, memory())
+			page.do(patience, `await new Promise((resolve) => setTimeout(resolve, 500)); if (end.error) throw new Error(end.error); return end.arrived()`, &done)
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: not done in ten minutes: %s", page.name, page.state())
+			}
+		}
+		rate = float64(size) / time.Since(started).Seconds()
+		if want != "" {
+			var got [][2]string
+			page.do(4*patience, "return end.received()", &got)
+			if len(got) != 1 || got[0][1] != want {
+				t.Errorf("another file has arrived: %v", got)
+			}
+		}
+		page.do(patience, "await end.receiving.discard?.()", nil)
+	} else {
+		idle = memory()
+		out := t.TempDir()
+		r := startEnd(t, t.TempDir(), "receive", link, out)
+		for done := false; !done; {
+			most = max(most, memory())
+			select {
+			case <-r.process.Done():
+				done = true
+			case <-time.After(500 * time.Millisecond):
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("not done in ten minutes")
+			}
+		}
+		rate = float64(size) / time.Since(started).Seconds()
+		r.succeeds()
+	}
+	if sender != nil {
+		sender.succeeds()
+	}
+	return rate, idle, most
+}
+
+// state says how far a page's transfer has come, for the message of a test that fails.
+func (m *member) state() (text string) {
+	m.do(patience, `const r = end.receiving; return JSON.stringify({ bytes: r?.bytes, arrived: r?.arrivedBytes, accepted: r?.accepted, files: r?.files })`, &text)
+	return text
+}
+
+// TestTransferOverLongPaths compares with plain TCP over the same emulated path; it takes minutes and is for people. One SCTP association is what other tools have.
+func TestTransferOverLongPaths(t *testing.T) {
+	if os.Getenv("MADANG_TEST_LONG") == "" {
+		t.Skip("set MADANG_TEST_LONG to run it")
+	}
+	iperf, err := exec.LookPath("iperf3")
+	if err != nil {
+		t.Skip("needs iperf3")
+	}
+	for _, link := range []linkem.Config{{Delay: 50 * time.Millisecond}, {Delay: 50 * time.Millisecond, Loss: 0.001, Seed: 1}} {
+		t.Run(fmt.Sprintf("100 ms, loss %g", link.Loss), func(t *testing.T) {
+			n := newNetwork(t)
+			a := n.Host("a", lab.HostConfig{Kind: lab.Open, Link: &link})
+			b := n.Host("b", lab.HostConfig{Kind: lab.Open})
+			server, err := b.Start(exec.Command(iperf, "-s", "-1"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer server.Kill()
+			var out bytes.Buffer
+			client := exec.Command(iperf, "-c", b.Addr4.String(), "-t", "10", "-J")
+			client.Stdout = &out
+			process, err := a.Start(client)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := process.Err(); err != nil {
+				t.Fatal(err)
+			}
+			var plain struct {
+				End struct {
+					Received struct {
+						BitsPerSecond float64 `json:"bits_per_second"`
+					} `json:"sum_received"`
+				}
+			}
+			if err := json.Unmarshal(out.Bytes(), &plain); err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("iperf3, TCP: %.1f Mbit/s", plain.End.Received.BitsPerSecond/1e6)
+			for _, mode := range []struct {
+				lanes string
+				mib   int64
+				more  []string
+			}{{"auto", 200, nil}, {"quic", 100, nil}, {"webrtc", 60, nil}, {"webrtc", 30, []string{"--max-lanes", "1"}}} {
+				dir := t.TempDir()
+				randomFile(t, filepath.Join(dir, "file"), mode.mib<<20, 5)
+				env := []string{"SSL_CERT_FILE=" + n.certificate.CertFile}
+				s := startEndOn(t, a.Namespace, env, t.TempDir(), "send", filepath.Join(dir, "file"), "--no-code", "--server", n.site(a), "--lanes", mode.lanes)
+				s.ready = s.until("ready")
+				started := time.Now()
+				args := append([]string{"receive", s.link(), t.TempDir(), "--lanes", mode.lanes}, mode.more...)
+				startEndOn(t, b.Namespace, env, t.TempDir(), args...).succeeds()
+				t.Logf("%s %v: %d MiB, %.1f Mbit/s", mode.lanes, mode.more, mode.mib, float64(mode.mib<<23)/1e6/time.Since(started).Seconds())
+				s.succeeds()
+			}
+		})
+	}
+}
