@@ -32,6 +32,7 @@ type Config struct {
 	RelayPorts     PortRange      `name:"relay-ports" help:"UDP ports that TURN allocations use." default:"49152-65535" env:"MADANG_RELAY_PORTS" placeholder:"MIN-MAX"`
 	RelayAllow     []netip.Prefix `name:"relay-allow" help:"Networks that TURN may reach although they are private (closed networks, tests)." env:"MADANG_RELAY_ALLOW" placeholder:"CIDR"`
 	TrustedProxies []netip.Prefix `name:"trusted-proxies" help:"Networks of proxies whose X-Forwarded-For is believed." env:"MADANG_TRUSTED_PROXIES" placeholder:"CIDR"`
+	FrameAncestors []string       `name:"frame-ancestors" help:"Origins whose pages may show this node's pages in a frame, such as https://www.example.com or https://*.example.com; * is any. Default: the node's own." env:"MADANG_FRAME_ANCESTORS" placeholder:"ORIGIN"`
 	ResumeWindow   time.Duration  `name:"resume-window" help:"How long a signaling session outlives its link." default:"60s" env:"MADANG_RESUME_WINDOW" placeholder:"TIME"`
 	DrainTimeout   time.Duration  `name:"drain-timeout" help:"How long a stop waits for work in hand." default:"10s" env:"MADANG_DRAIN_TIMEOUT" placeholder:"TIME"`
 	LogLevel       string         `name:"log-level" help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error" env:"MADANG_LOG_LEVEL"`
@@ -62,6 +63,9 @@ type Error struct {
 func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Key, e.Reason) }
 
 var hostName = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// frameAncestor is a source of CSP's frame-ancestors that names an origin, or several by *. (CSP Level 3 §2.3.1); nothing in it ends the directive.
+var frameAncestor = regexp.MustCompile(`^(\*|https?://(\*\.)?(([A-Za-z0-9-]+\.)*[A-Za-z0-9-]+|\[[0-9A-Fa-f:.]+\])(:([0-9]{1,5}|\*))?)$`)
 
 // Validate names the first key that makes no sense. It is called by kong after decoding.
 func (c *Config) Validate() error {
@@ -102,6 +106,11 @@ func (c *Config) Validate() error {
 	}
 	if v4 > 1 || v6 > 1 {
 		return wrong("external-ip", "takes one IPv4 and one IPv6 address at most")
+	}
+	for _, origin := range c.FrameAncestors {
+		if !frameAncestor.MatchString(origin) {
+			return wrong("frame-ancestors", "%q is not an origin such as https://www.example.com, without a path", origin)
+		}
 	}
 	if c.ResumeWindow < time.Second || c.ResumeWindow > time.Hour {
 		return wrong("resume-window", "%s is not between 1s and 1h", c.ResumeWindow)

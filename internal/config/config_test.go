@@ -59,21 +59,23 @@ func TestWrongConfigurationNamesItsPlace(t *testing.T) {
 		args []string
 		want string
 	}{
-		"unknown key":         {"listen: \":80\"\nlisten-port: 80\n", nil, `madang.yaml:2: unknown key "listen-port"`},
-		"key twice":           {"udp: \":1\"\nudp: \":2\"\n", nil, `madang.yaml:2: key "udp" stands twice`},
-		"not a mapping":       {"- a\n", nil, "madang.yaml:1: want keys and values"},
-		"broken YAML":         {"listen: [\n", nil, "madang.yaml: "},
-		"nested":              {"listen: {port: 80}\n", nil, "madang.yaml:1: listen: want a value or a list"},
-		"wrong time":          {"resume-window: soon\n", nil, "resume-window"},
-		"too long":            {"resume-window: 3h\n", nil, "resume-window: 3h0m0s is not between"},
-		"no port":             {"", []string{"--listen", "localhost"}, `listen: "localhost" is not host:port`},
-		"domain with scheme":  {"domain: https://call.example.com\n", nil, `domain: "https://call.example.com" is not a host name`},
-		"certificate alone":   {"tls-cert: a.pem\n", nil, "tls-cert: goes together with tls-key"},
-		"public URL":          {"", []string{"--public-url", "call.example.com"}, "public-url:"},
-		"ports upside down":   {"relay-ports: 6000-5000\n", nil, "is not a range of ports"},
-		"two of one family":   {"external-ip: [192.0.2.1, 192.0.2.2]\n", nil, "external-ip: takes one IPv4"},
-		"unknown flag":        {"", []string{"--lisen", ":80"}, "unknown flag --lisen"},
-		"file does not exist": {"", []string{"--config", "/nonexistent/madang.yaml"}, "no such file"},
+		"unknown key":          {"listen: \":80\"\nlisten-port: 80\n", nil, `madang.yaml:2: unknown key "listen-port"`},
+		"key twice":            {"udp: \":1\"\nudp: \":2\"\n", nil, `madang.yaml:2: key "udp" stands twice`},
+		"not a mapping":        {"- a\n", nil, "madang.yaml:1: want keys and values"},
+		"broken YAML":          {"listen: [\n", nil, "madang.yaml: "},
+		"nested":               {"listen: {port: 80}\n", nil, "madang.yaml:1: listen: want a value or a list"},
+		"wrong time":           {"resume-window: soon\n", nil, "resume-window"},
+		"too long":             {"resume-window: 3h\n", nil, "resume-window: 3h0m0s is not between"},
+		"no port":              {"", []string{"--listen", "localhost"}, `listen: "localhost" is not host:port`},
+		"domain with scheme":   {"domain: https://call.example.com\n", nil, `domain: "https://call.example.com" is not a host name`},
+		"certificate alone":    {"tls-cert: a.pem\n", nil, "tls-cert: goes together with tls-key"},
+		"public URL":           {"", []string{"--public-url", "call.example.com"}, "public-url:"},
+		"ports upside down":    {"relay-ports: 6000-5000\n", nil, "is not a range of ports"},
+		"frame, not an origin": {"frame-ancestors: [https://www.example.com/page]\n", nil, "frame-ancestors: "},
+		"frame, a directive":   {"frame-ancestors: [\"https://a.example; script-src *\"]\n", nil, "frame-ancestors: "},
+		"two of one family":    {"external-ip: [192.0.2.1, 192.0.2.2]\n", nil, "external-ip: takes one IPv4"},
+		"unknown flag":         {"", []string{"--lisen", ":80"}, "unknown flag --lisen"},
+		"file does not exist":  {"", []string{"--config", "/nonexistent/madang.yaml"}, "no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := run(t, c.file, nil, c.args...)

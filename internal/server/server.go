@@ -161,7 +161,7 @@ func (s *Server) build() error {
 	if err != nil {
 		return err
 	}
-	pages, err := web.New(web.Config{Log: s.log, Node: web.Node{
+	pages, err := web.New(web.Config{Log: s.log, FrameAncestors: c.FrameAncestors, Node: web.Node{
 		Key: projects.HomeKey(), Origin: c.PublicURL, Development: c.Development(), UDP: int(udp.Port()), Version: Version(),
 	}})
 	if err != nil {

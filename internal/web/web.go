@@ -36,13 +36,16 @@ type Node struct {
 type Config struct {
 	Files fs.FS // default: the embedded build
 	Node  Node
-	Log   *slog.Logger // default: none
+	// FrameAncestors are origins whose pages may show ours in a frame, beside our own.
+	FrameAncestors []string
+	Log            *slog.Logger // default: none
 }
 
 // A Handler serves files from memory, compressed once at the start. It is safe for concurrent use.
 type Handler struct {
-	files map[string]*file // by URL path
-	node  []byte
+	files  map[string]*file // by URL path
+	node   []byte
+	policy string // Content-Security-Policy of pages
 }
 
 type file struct {
@@ -74,7 +77,7 @@ func New(config Config) (*Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Handler{files: map[string]*file{}, node: node}
+	h := &Handler{files: map[string]*file{}, node: node, policy: contentSecurityPolicy + "; frame-ancestors " + strings.Join(append([]string{"'self'"}, config.FrameAncestors...), " ")}
 	err = fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || strings.HasPrefix(path.Base(name), ".") {
 			return err
@@ -172,7 +175,7 @@ func (h *Handler) page(name string) http.HandlerFunc {
 			http.Error(w, "This program was built without its pages. Build it with: make build", http.StatusNotImplemented)
 			return
 		}
-		f.serve(w, r)
+		h.send(w, r, f)
 	}
 }
 
@@ -198,7 +201,7 @@ func (h *Handler) serveFile(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	f.serve(w, r)
+	h.send(w, r, f)
 }
 
 // playrtcVersion matches the addresses under which pages have pinned a version of PlayRTC's SDK. There is one, which is compatible with all.
@@ -216,7 +219,7 @@ func (h *Handler) serveNode(w http.ResponseWriter, r *http.Request) {
 const contentSecurityPolicy = "default-src 'self'; connect-src *; img-src 'self' data: blob:; media-src 'self' blob: mediastream:; " +
 	"style-src 'self' 'unsafe-inline'; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'"
 
-func (f *file) serve(w http.ResponseWriter, r *http.Request) {
+func (h *Handler) send(w http.ResponseWriter, r *http.Request, f *file) {
 	header := w.Header()
 	header.Set("Content-Type", f.contentType)
 	header.Set("X-Content-Type-Options", "nosniff")
@@ -227,7 +230,8 @@ func (f *file) serve(w http.ResponseWriter, r *http.Request) {
 		header.Set("Cross-Origin-Resource-Policy", "cross-origin")
 	}
 	if f.html {
-		header.Set("Content-Security-Policy", contentSecurityPolicy)
+		// No Permissions-Policy: without one our pages may use the camera, and in somebody else's frame they may if its allow attribute says so.
+		header.Set("Content-Security-Policy", h.policy)
 		header.Set("Referrer-Policy", "no-referrer") // the address of a call is its invitation
 	}
 	body := f.plain

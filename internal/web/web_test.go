@@ -165,3 +165,27 @@ func TestEveryVersionOfThePlayRTCSDKIsOurs(t *testing.T) {
 		}
 	}
 }
+
+// Nobody lays a page of theirs over our join button; those whom the operator names may show our pages, and those may use the camera there.
+func TestPagesAreFramedByWhomTheOperatorNames(t *testing.T) {
+	for want, ancestors := range map[string][]string{
+		"frame-ancestors 'self'": nil,
+		"frame-ancestors 'self' https://www.example.com https://*.example.org": {"https://www.example.com", "https://*.example.org"},
+	} {
+		h, err := New(Config{FrameAncestors: ancestors, Files: fstest.MapFS{"call.html": {Data: []byte("<html></html>")}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		mux := http.NewServeMux()
+		h.Register(mux)
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest("GET", "/c/demo", nil))
+		policy := w.Header().Get("Content-Security-Policy")
+		if _, got, _ := strings.Cut(policy, "form-action 'self'; "); got != want {
+			t.Errorf("got %q, want it to end with %q", policy, want)
+		}
+		if p := w.Header().Get("Permissions-Policy") + w.Header().Get("Feature-Policy"); p != "" {
+			t.Errorf("got a policy for camera and microphone: %q", p)
+		}
+	}
+}
