@@ -262,14 +262,14 @@ func TestSwitchedOffProjectEndsItsCalls(t *testing.T) {
 	administer(t, node, "PATCH", "/v1/projects/shop", message{"on": false})
 	ctx := within(t, patience)
 	for _, w := range []*wire{a, b} {
-		if m := w.await(ctx, "bye"); m.code() != "channel_closed" || m["retry"] != "never" {
-			t.Errorf("got %v, want channel_closed", m)
+		if m := w.await(ctx, "bye"); m.code() != "project_off" || m["retry"] != "never" {
+			t.Errorf("got %v, want project_off", m)
 		}
 	}
 	again := dialWire(ctx, t, node.HTTP)
 	resume, _ := joined["resume"].(map[string]any)
 	again.send(ctx, message{"type": "resume", "peer": b.peer, "secret": resume["secret"], "received": 0})
-	if m := again.await(ctx, "bye", "resumed"); m.code() != "channel_closed" {
+	if m := again.await(ctx, "bye", "resumed"); m.code() != "project_off" {
 		t.Errorf("resume: got %v", m)
 	}
 	if _, m := enter(t, node, page, message{"key": shop.browser}); m.code() != "project_off" {

@@ -38,8 +38,8 @@ type Channels interface {
 	Configure(ctx context.Context, project, name string, c ChannelChange) error
 	// Close ends a channel for all its peers, and forgets its definition. channel_not_found if there was neither.
 	Close(ctx context.Context, project, name string) error
-	// CloseAll does so for all channels of a project that was switched off or deleted.
-	CloseAll(ctx context.Context, project string) error
+	// CloseAll ends all channels of a project that was switched off or deleted; peers are told why.
+	CloseAll(ctx context.Context, project string, why refusal.Code) error
 	// Peers returns the members and those who wait, in no particular order.
 	Peers(ctx context.Context, project, name string) ([]Peer, error)
 	// Kick removes a peer in the application's name, and keeps it out for ban.

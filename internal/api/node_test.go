@@ -275,7 +275,7 @@ func (m *meeting) Close(_ context.Context, project, name string) error {
 	return m.at(project, name, func(*liveChannel) error { delete(m.channels, project+"/"+name); return nil })
 }
 
-func (m *meeting) CloseAll(_ context.Context, project string) error {
+func (m *meeting) CloseAll(_ context.Context, project string, _ refusal.Code) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for at := range m.channels {

@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/madang-rtc/madang/internal/project"
+	"github.com/madang-rtc/madang/internal/refusal"
 )
 
 // Project is a tenant.
@@ -187,7 +188,7 @@ func (a *API) registerProjects() {
 			return nil, err
 		}
 		if !p.On {
-			if err := a.closeAll(ctx, p.ID); err != nil {
+			if err := a.closeAll(ctx, p.ID, refusal.ProjectOff); err != nil {
 				return nil, err
 			}
 		}
@@ -201,7 +202,7 @@ func (a *API) registerProjects() {
 		if err := a.c.Projects.Delete(ctx, in.Project); err != nil {
 			return nil, err
 		}
-		return nil, a.closeAll(ctx, in.Project)
+		return nil, a.closeAll(ctx, in.Project, refusal.ChannelClosed)
 	})
 
 	register(a, huma.Operation{
@@ -253,9 +254,9 @@ func (a *API) registerProjects() {
 }
 
 // closeAll ends a project's channels, where there are any.
-func (a *API) closeAll(ctx context.Context, project string) error {
+func (a *API) closeAll(ctx context.Context, project string, why refusal.Code) error {
 	if a.c.Channels == nil {
 		return nil
 	}
-	return a.c.Channels.CloseAll(ctx, project)
+	return a.c.Channels.CloseAll(ctx, project, why)
 }

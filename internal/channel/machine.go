@@ -798,13 +798,13 @@ func (m *machine) drain(now time.Time, r *refusal.Refusal) {
 	}
 }
 
-// close ends all memberships and forgets the settings.
-func (m *machine) close(now time.Time) {
+// close ends all memberships with that code and forgets the settings.
+func (m *machine) close(now time.Time, why refusal.Code) {
 	for _, p := range slices.Clone(m.order) {
 		p.doomed = true // nobody has to be told of the others
 	}
 	for _, p := range slices.Clone(m.order) {
-		m.remove(now, p, "closed", refusal.New(refusal.ChannelClosed))
+		m.remove(now, p, "closed", refusal.New(why))
 	}
 	m.settings = Settings{Channel: m.key.Channel}
 	m.bans = nil

@@ -340,14 +340,14 @@ func (s *Service) Configure(ctx context.Context, k Key, c Change) error {
 	return err
 }
 
-// Close ends all memberships of a channel with channel_closed, and forgets its settings; or returns channel_not_found.
-func (s *Service) Close(ctx context.Context, k Key) error {
+// Close ends all memberships of a channel with that code, which is channel_closed unless there is a better one, and forgets its settings; or returns channel_not_found.
+func (s *Service) Close(ctx context.Context, k Key, why refusal.Code) error {
 	s.mu.Lock()
 	_, kept := s.kept[k]
 	delete(s.kept, k)
 	s.mu.Unlock()
 	err := s.do(ctx, k, false, func(o *owner, now time.Time) error {
-		o.machine.close(now)
+		o.machine.close(now, why)
 		return nil
 	})
 	if kept && errors.Is(err, refusal.New(refusal.ChannelNotFound)) {

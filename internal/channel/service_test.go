@@ -875,7 +875,7 @@ func TestOperators(t *testing.T) {
 	inBubble(t, Config{}, func(t *testing.T, h *house) {
 		ctx := t.Context()
 		wants(t, h.Configure(ctx, key, Change{}), refusal.ChannelNotFound)
-		wants(t, h.Close(ctx, key), refusal.ChannelNotFound)
+		wants(t, h.Close(ctx, key, refusal.ChannelClosed), refusal.ChannelNotFound)
 		_, err := h.Inspect(ctx, key)
 		wants(t, err, refusal.ChannelNotFound)
 		if err := h.Create(ctx, key, Settings{Capacity: 2}); err != nil {
@@ -908,7 +908,7 @@ func TestOperators(t *testing.T) {
 		if st := h.Stats(); st.Projects["p"] != (ProjectStats{Channels: 1, Peers: 1}) || st.Kicked != 1 {
 			t.Errorf("got %+v", st)
 		}
-		if err := h.Close(ctx, key); err != nil || a.code() != refusal.ChannelClosed {
+		if err := h.Close(ctx, key, refusal.ChannelClosed); err != nil || a.code() != refusal.ChannelClosed {
 			t.Errorf("%v, %q", err, a.code())
 		}
 		c := h.enter(anonymous("c")) // a new channel with that name, without the settings

@@ -64,7 +64,7 @@ var _ channel.Link = (*link)(nil)
 
 // End implements channel.Link: with the membership ends its token.
 func (l *link) End(r *refusal.Refusal) {
-	if r.Code == refusal.ChannelClosed {
+	if r.Code == refusal.ChannelClosed || r.Code == refusal.ProjectOff {
 		if m := l.member.Load(); m != nil {
 			l.server.forget(m.Key)
 		}
@@ -308,7 +308,7 @@ func (l *link) closeChannel() {
 	}
 	m := l.member.Load()
 	l.server.forget(m.Key) // before anybody is told, since they look at the list then
-	l.server.cfg.Channels.Close(l.server.work, m.Key)
+	l.server.cfg.Channels.Close(l.server.work, m.Key, refusal.ChannelClosed)
 }
 
 // Commands to the server of native peers (signalserver.Config.ServerCommand).
@@ -346,7 +346,7 @@ func (s *Server) ServerCommand(ctx context.Context, k channel.Key, peer, name st
 		return refusal.New(refusal.Forbidden).With("role", string(by.Role))
 	case name == commandChannelClose:
 		s.forget(k)
-		return s.cfg.Channels.Close(ctx, k)
+		return s.cfg.Channels.Close(ctx, k, refusal.ChannelClosed)
 	}
 	var target struct {
 		ID string `json:"id"`

@@ -62,13 +62,13 @@ func (d channelDirectory) Configure(ctx context.Context, project, name string, c
 }
 
 func (d channelDirectory) Close(ctx context.Context, project, name string) error {
-	return d.service.Close(ctx, channel.Key{Project: project, Channel: name})
+	return d.service.Close(ctx, channel.Key{Project: project, Channel: name}, refusal.ChannelClosed)
 }
 
-func (d channelDirectory) CloseAll(ctx context.Context, project string) error {
+func (d channelDirectory) CloseAll(ctx context.Context, project string, why refusal.Code) error {
 	var all error
 	for _, c := range d.service.List(project) {
-		if err := d.service.Close(ctx, c.Key); err != nil && !errors.Is(err, refusal.New(refusal.ChannelNotFound)) {
+		if err := d.service.Close(ctx, c.Key, why); err != nil && !errors.Is(err, refusal.New(refusal.ChannelNotFound)) {
 			all = errors.Join(all, err)
 		}
 	}

@@ -194,7 +194,7 @@ func TestApplicationsServerAndOperator(t *testing.T) {
 			t.Errorf("%s got %+v", x.name, m)
 		}
 	}
-	if err := s.channels.Close(t.Context(), key); err != nil {
+	if err := s.channels.Close(t.Context(), key, refusal.ChannelClosed); err != nil {
 		t.Fatal(err)
 	}
 	for _, x := range []*client{a, b, c} {
