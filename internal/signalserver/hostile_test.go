@@ -332,6 +332,66 @@ func TestHalfOpenLinks(t *testing.T) {
 	s.join(t, "demo", func(c *signalclient.Config) { c.HTTPClient = elsewhere })
 }
 
+// TestOpenBodies: from one address only so many bodies are read at once; whoever sends them slowly gets no more memory, and others are served meanwhile.
+func TestOpenBodies(t *testing.T) {
+	s := start(t, channel.Config{}, signalserver.Config{HandshakeTimeout: time.Hour, OpenBodies: 3})
+	opened := s.post(t, `{"link":"nobody","messages":[]}`, "")
+	if opened.Code != string(refusal.LinkUnknown) {
+		t.Fatalf("got %+v", opened)
+	}
+	var slow []*io.PipeWriter
+	var all sync.WaitGroup
+	for range 3 {
+		body, w := io.Pipe()
+		slow = append(slow, w)
+		all.Go(func() {
+			resp, err := http.Post(s.url, "application/json", body)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			resp.Body.Close()
+		})
+		if _, err := w.Write([]byte(`{"link":"nobody",`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.eventually(t, func(st signalserver.Stats) bool { return st.Bodies == 3 })
+	if a := s.post(t, `{"messages":[`+hello+`]}`, "text/event-stream"); a.status != http.StatusTooManyRequests || a.Code != string(refusal.RateLimited) || a.header.Get("Retry-After") == "" {
+		t.Errorf("got %+v", a)
+	}
+	elsewhere := &http.Client{Transport: &http.Transport{DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext}}
+	resp, err := elsewhere.Post(s.url, "application/json", strings.NewReader(`{"link":"nobody","messages":[]}`))
+	if err != nil || resp.StatusCode != http.StatusGone {
+		t.Errorf("another address: got %v, %v", resp, err)
+	} else {
+		resp.Body.Close()
+	}
+	elsewhere.CloseIdleConnections()
+	for _, w := range slow {
+		w.Write([]byte(`"messages":[]}`))
+		w.Close()
+	}
+	all.Wait()
+	s.eventually(t, func(st signalserver.Stats) bool { return st.Bodies == 0 })
+	if a := s.post(t, `{"link":"nobody","messages":[]}`, ""); a.Code != string(refusal.LinkUnknown) {
+		t.Errorf("afterwards: got %+v", a)
+	}
+}
+
+// TestGuessedLinks: whoever asks for links that are not there has the budget of those who join.
+func TestGuessedLinks(t *testing.T) {
+	s := start(t, channel.Config{}, signalserver.Config{JoinsPerSecond: 0.001, JoinBurst: 3})
+	for range 3 {
+		if a := s.post(t, `{"link":"nobody","messages":[]}`, ""); a.Code != string(refusal.LinkUnknown) {
+			t.Errorf("got %+v", a)
+		}
+	}
+	if a := s.post(t, `{"link":"nobody","messages":[]}`, ""); a.status != http.StatusTooManyRequests || a.Code != string(refusal.RateLimited) {
+		t.Errorf("got %+v", a)
+	}
+}
+
 func TestHandshakeTimeout(t *testing.T) {
 	s := start(t, channel.Config{}, signalserver.Config{HandshakeTimeout: 50 * time.Millisecond})
 	s.dial(t).bye(refusal.HandshakeTimeout, 1008)

@@ -60,6 +60,7 @@ type Config struct {
 	JoinsPerSecond    float64 // joins and resumes from one address; default 20
 	JoinBurst         int     // default 200
 	HalfOpenLinks     int     // from one address, that have not joined yet; default 256
+	OpenBodies        int     // from one address, bodies of POST requests that are being read; default 64
 
 	Logger *slog.Logger // default: none
 }
@@ -94,7 +95,8 @@ func (c Config) withDefaults() (Config, error) {
 	c.JoinsPerSecond = cmp.Or(c.JoinsPerSecond, 20)
 	c.JoinBurst = cmp.Or(c.JoinBurst, 200)
 	c.HalfOpenLinks = cmp.Or(c.HalfOpenLinks, 256)
-	if c.MessagesPerSecond < 0 || c.MessageBurst < 0 || c.JoinsPerSecond < 0 || c.JoinBurst < 0 || c.HalfOpenLinks < 0 {
+	c.OpenBodies = cmp.Or(c.OpenBodies, 64)
+	if c.MessagesPerSecond < 0 || c.MessageBurst < 0 || c.JoinsPerSecond < 0 || c.JoinBurst < 0 || c.HalfOpenLinks < 0 || c.OpenBodies < 0 {
 		return c, errors.New("signalserver: a limit is negative")
 	}
 	if c.Logger == nil {
@@ -127,6 +129,7 @@ type Server struct {
 	links    map[*link]struct{}
 	named    map[string]*link // SSE links by their name
 	halfOpen *throttle.Slots
+	bodies   *throttle.Slots // of POST requests
 }
 
 type counts struct {
@@ -140,7 +143,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, epoch: time.Now(), links: map[*link]struct{}{}, named: map[string]*link{}, halfOpen: throttle.NewSlots(cfg.HalfOpenLinks),
-		joins: throttle.NewBudgets(cfg.JoinsPerSecond, cfg.JoinBurst)}
+		bodies: throttle.NewSlots(cfg.OpenBodies), joins: throttle.NewBudgets(cfg.JoinsPerSecond, cfg.JoinBurst)}
 	s.work, s.cancel = context.WithCancel(context.Background()) // ended by Run
 	return s, nil
 }
@@ -189,6 +192,7 @@ type Stats struct {
 	WebSocket int // open links
 	SSE       int
 	HalfOpen  int // of them: not joined yet
+	Bodies    int // of POST requests that are being read
 
 	Accepted uint64 // links ever
 	Refused  uint64 // requests answered with an HTTP error
@@ -205,7 +209,7 @@ func (s *Server) Stats() Stats {
 	defer s.mu.Unlock()
 	st.SSE = len(s.named)
 	st.WebSocket = len(s.links) - st.SSE
-	st.HalfOpen = s.halfOpen.Taken()
+	st.HalfOpen, st.Bodies = s.halfOpen.Taken(), s.bodies.Taken()
 	return st
 }
 
@@ -344,6 +348,30 @@ func (s *Server) sweep() {
 	for _, l := range renew {
 		l.renewICE()
 	}
+}
+
+// body reads a POST's body. What is being read counts against its address: until the last byte nothing is known but that somebody holds memory of ours.
+func (s *Server) body(w http.ResponseWriter, r *http.Request, network netip.Prefix) ([]byte, error) {
+	s.mu.Lock()
+	taken := s.bodies.Take(network)
+	s.mu.Unlock()
+	rc := http.NewResponseController(w)
+	if !taken {
+		s.counts.limited.Add(1)
+		_ = rc.SetReadDeadline(time.Now()) // net/http reads the rest of a small body before it answers, for as long as that takes
+		return nil, refusal.Newf(refusal.RateLimited, "Too many requests from this address at the same time.").After(time.Second)
+	}
+	defer func() {
+		s.mu.Lock()
+		s.bodies.Give(network)
+		s.mu.Unlock()
+	}()
+	_ = rc.SetReadDeadline(time.Now().Add(s.cfg.HandshakeTimeout)) // not every writer can; those of HTTP/2 bound it by flow control
+	body, err := readBody(w, r, maxBody)
+	if err == nil {
+		_ = rc.SetReadDeadline(time.Time{})
+	}
+	return body, err
 }
 
 // readBody reads a request's body up to a limit.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/madang-rtc/madang/internal/carrier"
 	"github.com/madang-rtc/madang/internal/refusal"
 	"github.com/madang-rtc/madang/internal/signal"
+	"github.com/madang-rtc/madang/internal/throttle"
 )
 
 // maxBody bounds a POST: several messages fit, and one of the largest kind.
@@ -29,14 +31,13 @@ type sseLink struct {
 }
 
 func (s *Server) servePost(w http.ResponseWriter, r *http.Request) {
-	rc := http.NewResponseController(w)
-	rc.SetReadDeadline(time.Now().Add(s.cfg.HandshakeTimeout))
-	body, err := readBody(w, r, maxBody)
+	address := s.cfg.ClientAddress(r)
+	network := throttle.Network(address)
+	body, err := s.body(w, r, network)
 	if err != nil {
 		s.problem(w, 0, refusal.From(err))
 		return
 	}
-	rc.SetReadDeadline(time.Time{})
 	batch, err := signal.ParseBatch(body)
 	if err != nil {
 		s.problem(w, 0, refusal.From(err))
@@ -47,13 +48,18 @@ func (s *Server) servePost(w http.ResponseWriter, r *http.Request) {
 			s.problem(w, http.StatusNotAcceptable, refusal.Newf(refusal.Malformed, "A request that names no link opens one: accept text/event-stream."))
 			return
 		}
-		s.serveStream(w, r, rc, batch.Messages)
+		s.serveStream(w, r, address, batch.Messages)
 		return
 	}
 	s.mu.Lock()
 	l := s.named[batch.Link]
 	s.mu.Unlock()
 	if l == nil {
+		// Those who guess have the budget of those who join: the next thing that an honest client does.
+		if refused := s.mayJoin(network); refused != nil {
+			s.problem(w, 0, refused)
+			return
+		}
 		s.problem(w, 0, refusal.New(refusal.LinkUnknown))
 		return
 	}
@@ -80,8 +86,9 @@ func (l *link) receiveAll(messages [][]byte) *refusal.Refusal {
 }
 
 // serveStream opens a link, and writes to it until it ends.
-func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, rc *http.ResponseController, first [][]byte) {
-	l := &sseLink{link: s.newLink(s.cfg.ClientAddress(r), r.Header.Get("Origin")), wake: make(chan struct{}, 1), gone: make(chan struct{})}
+func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, address netip.Addr, first [][]byte) {
+	rc := http.NewResponseController(w)
+	l := &sseLink{link: s.newLink(address, r.Header.Get("Origin")), wake: make(chan struct{}, 1), gone: make(chan struct{})}
 	l.name = rand.Text()
 	l.Pump(func() {
 		select {
