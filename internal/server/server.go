@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -287,6 +288,8 @@ func (s *Server) serveHTTP(l net.Listener, h http.Handler) func(context.Context)
 			MaxHeaderBytes:    32 << 10,
 			ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		}
+		var silent silentConns
+		server.ConnState = silent.note
 		served := make(chan error, 1)
 		go func() { served <- server.Serve(l) }()
 		select {
@@ -302,10 +305,45 @@ func (s *Server) serveHTTP(l net.Listener, h http.Handler) func(context.Context)
 		}
 		deadline, cancel := context.WithTimeout(context.Background(), s.cfg.DrainTimeout)
 		defer cancel()
+		silent.close()
 		if err := server.Shutdown(deadline); err != nil {
 			server.Close()
 		}
 		return nil
+	}
+}
+
+// silentConns are the connections on which no request has begun, such as browsers open in advance. http.Server.Shutdown gives each five seconds to begin one,
+// and there is nothing left that would answer it.
+type silentConns struct {
+	mu     sync.Mutex
+	closed bool
+	conns  map[net.Conn]struct{}
+}
+
+// note is an http.Server's ConnState.
+func (s *silentConns) note(c net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case state != http.StateNew:
+		delete(s.conns, c)
+	case s.closed:
+		c.Close()
+	default:
+		if s.conns == nil {
+			s.conns = map[net.Conn]struct{}{}
+		}
+		s.conns[c] = struct{}{}
+	}
+}
+
+func (s *silentConns) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for c := range s.conns {
+		c.Close()
 	}
 }
 
