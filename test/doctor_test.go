@@ -188,6 +188,9 @@ func (d diagnosis) says(id, want string) {
 
 const relayLoopback = "--relay-allow=127.0.0.0/8"
 
+// listenMetrics serves /metrics on a port of its own.
+const listenMetrics = "--listen-metrics=127.0.0.1:0"
+
 func TestDoctorFindsNothingWrongWithAHealthyNode(t *testing.T) {
 	t.Run("development", func(t *testing.T) {
 		node := serve(t, lab.NodeConfig{Args: []string{relayLoopback}})

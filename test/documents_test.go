@@ -77,9 +77,19 @@ func TestTheOperationsGuideNamesEveryMetric(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	node := serve(t, lab.NodeConfig{Args: []string{relayLoopback}})
+	node := serve(t, lab.NodeConfig{Args: []string{relayLoopback, listenMetrics}})
+	for _, url := range []string{node.HTTP + "/metrics", strings.TrimSuffix(node.Metrics, "/metrics") + "/v1/node"} {
+		res, err := http.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != http.StatusNotFound {
+			t.Errorf("%s: got %s, want 404: each port answers its own", url, res.Status)
+		}
+	}
 	visit{}.doctor(t, node.HTTP).wrong() // joins and relays, so that there is something to count
-	request, err := http.NewRequestWithContext(within(t, patience), http.MethodGet, node.HTTP+"/metrics", nil)
+	request, err := http.NewRequestWithContext(within(t, patience), http.MethodGet, node.Metrics, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

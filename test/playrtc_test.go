@@ -59,7 +59,7 @@ func TestPlayRTCClientsUseTheProgram(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	node := serve(t, lab.NodeConfig{Args: []string{relayLoopback}})
+	node := serve(t, lab.NodeConfig{Args: []string{relayLoopback, listenMetrics}})
 	madang := func(args ...string) string {
 		t.Helper()
 		out, err := exec.CommandContext(within(t, patience), path, append(args, "--data", node.Data)...).Output()
@@ -127,7 +127,7 @@ func TestPlayRTCClientsUseTheProgram(t *testing.T) {
 		t.Errorf("on_connect: %s", m)
 	}
 
-	metrics, err := http.Get(node.HTTP + "/metrics")
+	metrics, err := http.Get(node.Metrics)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -234,6 +234,25 @@ func TestCredentialsFromOutside(t *testing.T) {
 	}
 }
 
+// TestProxyEndsDevelopment: behind a proxy with a certificate the world comes in, and the key that everybody knows opens nothing.
+func TestProxyEndsDevelopment(t *testing.T) {
+	const page = "https://call.example.com"
+	node := serve(t, lab.NodeConfig{Args: []string{"--public-url", page}})
+	if _, m := enter(t, node, page, message{"key": sandboxKey}); m.code() != "key_development_only" {
+		t.Errorf("the sandbox: got %v", m)
+	}
+	_, about := request(t, http.DefaultClient, "GET", node.HTTP+"/v1/node", nil, nil)
+	if about["development"] != false || about["origin"] != page {
+		t.Errorf("/v1/node: got %v", about)
+	}
+	if _, m := enter(t, node, page, message{"key": about["key"]}); m.kind() != "joined" {
+		t.Errorf("the node's own pages: got %v", m)
+	}
+	if _, m := enter(t, node, "https://other.example.com", message{"key": about["key"]}); m.code() != "origin_forbidden" {
+		t.Errorf("another page with the node's own key: got %v", m)
+	}
+}
+
 // TestProxyIsBelievedWhenTrusted: behind a proxy that the operator has named, its word counts, and nobody else's.
 func TestProxyIsBelievedWhenTrusted(t *testing.T) {
 	node := serve(t, lab.NodeConfig{Args: []string{"--trusted-proxies", "127.0.0.1/32"}})

@@ -20,7 +20,7 @@ type Config struct {
 	Listen         string         `help:"TCP address for HTTP, WebSocket and TURN over TCP and TLS. Default: ':8080', with --domain ':443'." env:"MADANG_LISTEN" placeholder:"ADDR"`
 	UDP            string         `name:"udp" help:"UDP address for STUN and TURN." default:":3478" env:"MADANG_UDP" placeholder:"ADDR"`
 	Data           string         `help:"Folder for the node's data." default:"./madang-data" env:"MADANG_DATA" placeholder:"DIR"`
-	PublicURL      string         `name:"public-url" help:"Where browsers reach this node, if a proxy stands in front." env:"MADANG_PUBLIC_URL" placeholder:"URL"`
+	PublicURL      string         `name:"public-url" help:"Where browsers reach this node, if a proxy stands in front. With https:// it turns on production mode, as --domain does." env:"MADANG_PUBLIC_URL" placeholder:"URL"`
 	ExternalIP     []netip.Addr   `name:"external-ip" help:"Public address of this machine, if it stands behind a NAT; one of each family at most." env:"MADANG_EXTERNAL_IP" placeholder:"IP"`
 	Domain         string         `help:"Public host name. Turns on HTTPS with automatic certificates (ports 443 and 80) and production mode." env:"MADANG_DOMAIN" placeholder:"NAME"`
 	TLSCert        string         `name:"tls-cert" help:"Certificate chain (PEM) of your own." env:"MADANG_TLS_CERT" placeholder:"FILE"`
@@ -29,6 +29,7 @@ type Config struct {
 	ACMERoot       string         `name:"acme-root" help:"Root certificates (PEM) to trust for --acme-directory." env:"MADANG_ACME_ROOT" placeholder:"FILE"`
 	ACMEEmail      string         `name:"acme-email" help:"Contact that the certificate authority may warn." env:"MADANG_ACME_EMAIL" placeholder:"MAIL"`
 	ListenHTTP     string         `name:"listen-http" help:"With --domain: TCP address that answers certificate challenges and redirects to HTTPS." default:":80" env:"MADANG_LISTEN_HTTP" placeholder:"ADDR"`
+	ListenMetrics  string         `name:"listen-metrics" help:"TCP address that answers GET /metrics, for Prometheus, to whoever reaches it: 127.0.0.1:9464, say. Default: none." env:"MADANG_LISTEN_METRICS" placeholder:"ADDR"`
 	RelayPorts     PortRange      `name:"relay-ports" help:"UDP ports that TURN allocations use." default:"49152-65535" env:"MADANG_RELAY_PORTS" placeholder:"MIN-MAX"`
 	RelayAllow     []netip.Prefix `name:"relay-allow" help:"Networks that TURN may reach although they are private (closed networks, tests)." env:"MADANG_RELAY_ALLOW" placeholder:"CIDR"`
 	TrustedProxies []netip.Prefix `name:"trusted-proxies" help:"Networks of proxies whose X-Forwarded-For is believed." env:"MADANG_TRUSTED_PROXIES" placeholder:"CIDR"`
@@ -39,8 +40,10 @@ type Config struct {
 	LogFormat      string         `name:"log-format" help:"text or json." default:"text" enum:"text,json" env:"MADANG_LOG_FORMAT"`
 }
 
-// Development reports whether the node runs without a public name: the sandbox key works, and a certificate of its own making serves HTTPS.
-func (c *Config) Development() bool { return c.Domain == "" }
+// Development reports whether the node runs without a public name, its own or that of a proxy in front: the sandbox key works.
+func (c *Config) Development() bool {
+	return c.Domain == "" && !strings.HasPrefix(strings.ToLower(c.PublicURL), "https://")
+}
 
 // ListenAddress is Listen with its default, which depends on Domain.
 func (c *Config) ListenAddress() string {
@@ -73,8 +76,11 @@ func (c *Config) Validate() error {
 		return &Error{Key: key, Reason: fmt.Sprintf(format, args...)}
 	}
 	for _, a := range []struct{ key, value string }{
-		{"listen", c.ListenAddress()}, {"udp", c.UDP}, {"listen-http", c.ListenHTTP},
+		{"listen", c.ListenAddress()}, {"udp", c.UDP}, {"listen-http", c.ListenHTTP}, {"listen-metrics", c.ListenMetrics},
 	} {
+		if a.key == "listen-metrics" && a.value == "" {
+			continue
+		}
 		if _, port, err := net.SplitHostPort(a.value); err != nil {
 			return wrong(a.key, "%q is not host:port, such as :8080 or 127.0.0.1:0", a.value)
 		} else if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {

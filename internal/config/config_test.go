@@ -53,6 +53,24 @@ func TestFlagOutranksEnvironmentOutranksFile(t *testing.T) {
 	}
 }
 
+func TestDevelopmentEndsWithAPublicName(t *testing.T) {
+	for _, c := range []struct {
+		config Config
+		want   bool
+	}{
+		{Config{}, true},
+		{Config{PublicURL: "http://192.168.0.7:8080"}, true},
+		{Config{TLSCert: "a.pem", TLSKey: "a.key"}, true},
+		{Config{PublicURL: "https://call.example.com"}, false},
+		{Config{PublicURL: "HTTPS://call.example.com"}, false},
+		{Config{Domain: "call.example.com"}, false},
+	} {
+		if got := c.config.Development(); got != c.want {
+			t.Errorf("domain %q, public URL %q: got %v", c.config.Domain, c.config.PublicURL, got)
+		}
+	}
+}
+
 func TestWrongConfigurationNamesItsPlace(t *testing.T) {
 	for name, c := range map[string]struct {
 		file string

@@ -109,7 +109,7 @@ func (e *examination) checkHTTP(ctx context.Context) []Result {
 		r = about.ok("Madang %s, in development mode", "Madang %s, 개발 모드", clip(info.Version))
 		if !private(at.Addr()) {
 			r = about.warn("the node is reached at a public address, but runs in development mode: the sandbox key works for everybody", "공인 주소로 접속되지만 개발 모드입니다. 누구나 샌드박스 키를 쓸 수 있습니다").
-				hint("domain", "set domain to the node's name; behind a proxy together with tls-cert and tls-key", "domain을 노드의 이름으로 설정하십시오. 프록시 뒤에서는 tls-cert, tls-key와 함께 설정합니다")
+				hint("domain", "set domain to the node's name; behind a proxy set public-url to the https address that people use", "domain을 노드의 이름으로 설정하십시오. 프록시 뒤에서는 public-url을 사용자가 쓰는 https 주소로 설정하십시오")
 		}
 	}
 	results = append(results, r.fact("version", clip(info.Version)).fact("development", info.Development))

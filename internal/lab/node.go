@@ -63,8 +63,8 @@ type NodeConfig struct {
 // A Node is the program, started as an operator would. It may be stopped, killed and started again. Its methods must be called by one
 // goroutine at a time.
 type Node struct {
-	// HTTP is the base URL and UDP the address, from the ready line.
-	HTTP, UDP string
+	// HTTP is the base URL and UDP the address, from the ready line; so is Metrics, a URL, with --listen-metrics.
+	HTTP, UDP, Metrics string
 	// Ready is the whole line.
 	Ready json.RawMessage
 	// Data is the data folder.
@@ -129,12 +129,12 @@ func (n *Node) Start(ctx context.Context) error {
 		process.Kill()
 		return fmt.Errorf("the node was not ready: %w\n%s", context.Cause(ctx), n.log)
 	}
-	var line struct{ Msg, HTTP, UDP string }
+	var line struct{ Msg, HTTP, UDP, Metrics string }
 	if err := json.Unmarshal(n.Ready, &line); err != nil || line.Msg != "ready" || line.HTTP == "" || line.UDP == "" {
 		process.Kill()
 		return fmt.Errorf("not a ready line: %q", n.Ready)
 	}
-	n.HTTP, n.UDP = line.HTTP, line.UDP
+	n.HTTP, n.UDP, n.Metrics = line.HTTP, line.UDP, line.Metrics
 	n.config.Listen = samePort(n.config.Listen, line.HTTP)
 	n.config.UDP = samePort(n.config.UDP, line.UDP)
 	return nil

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"net/http"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -18,7 +17,7 @@ import (
 )
 
 // registerOperations adds what operators and their machines ask for.
-func (s *Server) registerOperations(routes *http.ServeMux, registry *prometheus.Registry, trusted []netip.Prefix) {
+func (s *Server) registerOperations(routes *http.ServeMux) {
 	answer := func(w http.ResponseWriter, status int, text string) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
@@ -43,26 +42,13 @@ func (s *Server) registerOperations(routes *http.ServeMux, registry *prometheus.
 			answer(w, http.StatusOK, "ready")
 		}
 	})
-	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
-	address := clientAddress(trusted)
-	routes.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
-		// Numbers of projects are nobody else's business.
-		if !address(r).IsLoopback() || len(trusted) == 0 && proxied(r.Header) {
-			answer(w, http.StatusForbidden, "Metrics are for this machine alone: scrape them over loopback.")
-			return
-		}
-		metrics.ServeHTTP(w, r)
-	})
 }
 
-// proxied reports whether a proxy says that it stands in between: one on this machine that is not trusted hides who asks.
-func proxied(h http.Header) bool {
-	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Via"} {
-		if len(h.Values(name)) > 0 {
-			return true
-		}
-	}
-	return false
+// metricsHandler serves /metrics, on a port of its own: numbers of projects are nobody else's business, and behind a proxy everybody comes from this machine.
+func metricsHandler(registry *prometheus.Registry) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	return mux
 }
 
 // A probe keeps an answer for a second: to ask is to write to the disk, and everybody may.

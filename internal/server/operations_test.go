@@ -2,7 +2,6 @@ package server
 
 import (
 	"errors"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -32,15 +31,5 @@ func TestReadinessIsAskedOnceASecond(t *testing.T) {
 	p.look()
 	if asked.Load() == before {
 		t.Error("an answer is kept for longer than a second")
-	}
-}
-
-func TestProxiesThatAreNotTrustedAreNoticed(t *testing.T) {
-	for name, want := range map[string]bool{"X-Forwarded-For": true, "forwarded": true, "X-Real-IP": true, "Via": true, "x-forwarded-proto": true, "Accept": false} {
-		h := http.Header{}
-		h.Set(name, "x")
-		if got := proxied(h); got != want {
-			t.Errorf("%s: got %v", name, got)
-		}
 	}
 }

@@ -11,9 +11,10 @@ type Ready struct {
 	HTTP    string   `json:"http"`            // base URL on this machine
 	HTTPS   string   `json:"https,omitempty"` // the same with TLS
 	UDP     string   `json:"udp"`             // STUN and TURN
-	Public  string   `json:"public"`          // base URL to give to others
-	Network []string `json:"network"`         // base URLs for devices on the local network
-	Key     string   `json:"key"`             // browser key of the node's own pages
+	Metrics string   `json:"metrics,omitempty"`
+	Public  string   `json:"public"`  // base URL to give to others
+	Network []string `json:"network"` // base URLs for devices on the local network
+	Key     string   `json:"key"`     // browser key of the node's own pages
 	Data    string   `json:"data"`
 	Version string   `json:"version"`
 	// SelfSigned says that browsers will warn about the certificate of HTTPS and Network.

@@ -178,7 +178,7 @@ func (s *Server) build() error {
 	routes.Handle(playrtc.Path+"/", playrtcs)
 	routes.Handle("/v1/", withReadDeadline(administration.Handler()))
 	pages.Register(routes)
-	s.registerOperations(routes, registry, c.TrustedProxies)
+	s.registerOperations(routes)
 
 	control, err := listenControl(c.Data)
 	if err != nil {
@@ -203,13 +203,24 @@ func (s *Server) build() error {
 		{"channels", channels.Run},
 		{"permits", permits.run},
 		{"relay", relays.Run},
+	}
+	if c.ListenMetrics != "" {
+		l, err := listenTCP(ctx, "listen-metrics", c.ListenMetrics)
+		if err != nil {
+			return err
+		}
+		s.onCleanUp(func() { l.Close() })
+		s.ready.Metrics = "http://" + reachable(addrPort(l.Addr())) + "/metrics"
+		s.parts = append(s.parts, part{"metrics", s.serveHTTP(l, metricsHandler(registry))})
+	}
+	s.parts = append(s.parts, []part{
 		{"http", s.serveHTTP(mux.HTTP(), plain)},
 		{"https", s.serveHTTP(mux.HTTPS(), routes)},
 		{"control", s.serveHTTP(control, administration.ControlHandler())},
 		{"signaling", signals.Run},
 		{"playrtc", playrtcs.Run},
 		{"port", mux.Run},
-	}
+	}...)
 	if certificates.redirect != nil {
 		port80, err := listenTCP(ctx, "listen-http", c.ListenHTTP)
 		if err != nil {
