@@ -1,5 +1,7 @@
 package transfer
 
+import "math/bits"
+
 // A bitmap grows as needed; bits beyond its end are clear.
 type bitmap []uint64
 
@@ -34,4 +36,35 @@ func (b bitmap) ranges(file uint32) (list []Range) {
 		list = append(list, Range{file, first, i - first})
 	}
 	return list
+}
+
+// add sets the bits of another one too.
+func (b *bitmap) add(o bitmap) {
+	if len(o) > len(*b) {
+		*b = append(*b, make([]uint64, len(o)-len(*b))...)
+	}
+	for w, word := range o {
+		(*b)[w] |= word
+	}
+}
+
+// free finds the first index from one on and before end that is in none of the bitmaps.
+func free(from, end uint32, taken ...bitmap) (uint32, bool) {
+	for from < end {
+		w := int(from / 64)
+		var busy uint64
+		for _, b := range taken {
+			if w < len(b) {
+				busy |= b[w]
+			}
+		}
+		if at := uint64(w)*64 + uint64(bits.TrailingZeros64(^(busy | (1<<(from%64) - 1)))); at < min(uint64(end), uint64(w+1)*64) {
+			return uint32(at), true
+		}
+		if w+1 > int((end-1)/64) {
+			break
+		}
+		from = uint32(w+1) * 64
+	}
+	return 0, false
 }

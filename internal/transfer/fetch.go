@@ -2,6 +2,8 @@ package transfer
 
 import (
 	"maps"
+	"math"
+	"math/bits"
 	"slices"
 	"time"
 
@@ -23,7 +25,9 @@ const (
 	laneWorth    = 64 << 20        // bytes that must be left
 	fetchLanes   = 8
 	progressEach = time.Second
-	haveEach     = 500 * time.Millisecond
+	haveEach     = 100 * time.Millisecond
+	patience     = 3 * time.Second // without a block from anybody, or longer where they are rare, until the sender is asked for what others were given
+	rarestOf     = 64              // blocks that are compared
 	rootAttempts = 3
 )
 
@@ -65,17 +69,23 @@ const (
 )
 
 type fetchFile struct {
-	state    fileState
-	size     int64 // -1: not known yet
-	have     bitmap
-	asked    bitmap // and not arrived
-	hashes   []Hash // of those that it has
-	trusted  []Hash // said by the sender, for blocks from other receivers
-	known    bitmap // of trusted
-	had      uint32 // blocks
-	bytes    int64  // of those
-	cursor   uint32 // all blocks below are had or asked
-	spread   uint32 // where this receiver begins among several
+	state   fileState
+	size    int64 // -1: not known yet
+	have    bitmap
+	asked   bitmap // and not arrived
+	hashes  []Hash // of those that it has
+	trusted []Hash // said by the sender, for blocks from other receivers
+	known   bitmap // of trusted
+	had     uint32 // blocks
+	bytes   int64  // of those
+	cursor  uint32 // all blocks below are had or asked
+
+	// Among several receivers.
+	offered bitmap // another receiver has it, as it says
+	away    bitmap // the sender has promised it to another one
+	hashing bitmap // asked for the hash, for trusted
+	spread  uint32 // where this receiver goes on
+
 	compared uint32 // hashes below were compared
 	attempts int
 	root     Hash
@@ -109,9 +119,15 @@ type fetchLane struct {
 	got       int64   // since measured
 	measured  time.Time
 	heard     time.Time
-	remote    map[uint32]*bitmap // what another receiver has
 	accepted  bool
-	unwanting bool // nothing may be asked until unwanted has come
+	unwanting bool    // nothing may be asked until unwanted has come
+	hashing   []Range // get-hashes without an answer, in order
+
+	// To another receiver.
+	remote map[uint32]*bitmap // what it has
+	early  []Range            // of files that the sender has not told us about yet
+	ready  []uint32           // files of which it may have something for us
+	queued bitmap             // of ready
 }
 
 // A fetcher decides what to ask for next, and of whom. It has no I/O: its methods take what has happened and the time, and leave actions.
@@ -125,15 +141,24 @@ type fetcher struct {
 	choose   func(i uint32, e Entry) bool
 	resume   func(i uint32, e Entry) []Hash // zero hash: not had
 	lanes    map[int]*fetchLane
-	again    []block // were asked and got lost
-	first    int     // files below need no more asking
-	place    float64 // 0 to 1: where to begin among several receivers
+	first    int // files below need no more asking
+	asked    int // how many entries the sender was asked for beyond, when a page was missing
 	paused   bool
 	over     bool
 	all      bool // everything was chosen and nothing failed
 	root     rootState
 	rootLane int
 	actions  []action
+
+	// Among several receivers.
+	place   float64       // 0 to 1: where to begin
+	company bool          // there are others, with a lane or without
+	turn    int           // the file to look at next
+	dry     bool          // nothing is left that nobody else has
+	gained  time.Time     // when the last block came that was of use
+	between time.Duration // such blocks come about this long after each other
+	asking  int           // after so much patience: 1: once more for what others were given; 2: for anything
+	liars   map[string]bool
 
 	bytes, arrived, resent int64 // verified and kept; arrived in this life; of those, had already
 	news                   []Range
@@ -159,7 +184,7 @@ const (
 
 // newFetcher: resume gives the hashes of blocks that are there already; nil: none.
 func newFetcher(resume func(i uint32, e Entry) []Hash) *fetcher {
-	return &fetcher{lanes: map[int]*fetchLane{}, resume: resume, all: true, maxLanes: fetchLanes, lanesWanted: 1}
+	return &fetcher{lanes: map[int]*fetchLane{}, resume: resume, all: true, maxLanes: fetchLanes, lanesWanted: 1, asked: -1, liars: map[string]bool{}}
 }
 
 func (f *fetcher) take() []action {
@@ -175,6 +200,10 @@ func (f *fetcher) send(lane int, m message) {
 // addLane: hello has been said on both sides.
 func (f *fetcher) addLane(now time.Time, id int, end string, sender bool) {
 	l := &fetchLane{id: id, end: end, sender: sender, owed: map[block]int{}, window: windowFirst, measured: now, heard: now, remote: map[uint32]*bitmap{}}
+	if !sender && f.liars[end] {
+		f.actions = append(f.actions, action{kind: doClose, lane: id})
+		return
+	}
 	f.lanes[id] = l
 	if sender {
 		f.opening = 0
@@ -188,10 +217,10 @@ func (f *fetcher) addLane(now time.Time, id int, end string, sender bool) {
 		if f.chosen {
 			f.send(id, message{Type: typeAccept})
 		}
-		f.again = slices.DeleteFunc(f.again, func(b block) bool { return f.files[b.file].have.has(b.index) })
 		f.askRoots(id)
+		f.askHashesOfOthers()
 	} else {
-		l.accepted = true
+		l.accepted, f.company = true, true
 		var ranges []Range
 		for i, file := range f.files {
 			ranges = append(ranges, file.have.ranges(uint32(i))...)
@@ -219,6 +248,13 @@ func (f *fetcher) removeLane(now time.Time, id int) {
 	}
 	delete(f.lanes, id)
 	f.giveBack(l)
+	f.forgetRemote(l)
+	for _, r := range l.hashing {
+		file := f.files[r.File]
+		for i := r.First; i < r.First+r.Count; i++ {
+			file.hashing.clear(i)
+		}
+	}
 	for _, file := range f.files {
 		if file.rootLane == id {
 			file.rootLane = 0
@@ -229,6 +265,7 @@ func (f *fetcher) removeLane(now time.Time, id int) {
 	}
 	if s := f.senders(); len(s) > 0 {
 		f.askRoots(s[0].id)
+		f.askHashesOfOthers()
 		if !f.last {
 			from := uint32(len(f.entries))
 			f.send(s[0].id, message{Type: typeGetManifest, From: &from})
@@ -238,18 +275,19 @@ func (f *fetcher) removeLane(now time.Time, id int) {
 }
 
 func (f *fetcher) giveBack(l *fetchLane) {
-	lost := slices.SortedFunc(maps.Keys(l.owed), func(a, b block) int {
-		if a.file != b.file {
-			return int(int64(a.file) - int64(b.file))
-		}
-		return int(int64(a.index) - int64(b.index))
-	})
-	for _, b := range lost {
-		f.files[b.file].asked.clear(b.index)
+	for b := range l.owed {
+		f.release(b)
 	}
-	f.again = append(f.again, lost...)
 	clear(l.owed)
 	l.owedBytes = 0
+}
+
+// release makes a block that was asked for one that is missing.
+func (f *fetcher) release(b block) {
+	file := f.files[b.file]
+	file.asked.clear(b.index)
+	file.cursor = min(file.cursor, b.index)
+	f.stock(b.file)
 }
 
 // senders are the lanes to the sender, in the order of their ids.
@@ -268,6 +306,7 @@ func (f *fetcher) accept(now time.Time, choose func(i uint32, e Entry) bool) {
 		return
 	}
 	f.chosen, f.choose = true, choose
+	f.turn = int(f.place * float64(len(f.files)))
 	for _, l := range f.senders() {
 		f.send(l.id, message{Type: typeAccept})
 	}
@@ -299,7 +338,7 @@ func (f *fetcher) giveBackFile(l *fetchLane, file uint32) {
 		if b.file == file {
 			delete(l.owed, b)
 			l.owedBytes -= n
-			f.files[file].asked.clear(b.index)
+			f.release(b)
 		}
 	}
 }
@@ -321,6 +360,7 @@ func (f *fetcher) begin(i uint32) {
 		return
 	}
 	file.state = fileFetch
+	f.stock(i)
 	if f.resume != nil {
 		for index, h := range f.resume(i, e) {
 			if h != (Hash{}) {
@@ -382,8 +422,12 @@ func (f *fetcher) askRoots(lane int) {
 func (f *fetcher) askHashes(lane int, i uint32) {
 	file := f.files[i]
 	file.rootLane = lane
-	first := file.compared
-	f.send(lane, message{Type: typeGetHashes, File: &i, First: &first, Count: min(maxHashes, file.blocks()-first)})
+	f.getHashes(f.lanes[lane], Range{i, file.compared, min(maxHashes, file.blocks()-file.compared)})
+}
+
+func (f *fetcher) getHashes(l *fetchLane, r Range) {
+	l.hashing = append(l.hashing, r)
+	f.send(l.id, message{Type: typeGetHashes, File: &r.File, First: &r.First, Count: r.Count})
 }
 
 // settled reports whether nothing is left to fetch.
@@ -422,6 +466,7 @@ func (f *fetcher) settle(now time.Time) {
 			return
 		}
 		f.over = true
+		f.sayNews(now)
 		for _, l := range f.senders() {
 			f.send(l.id, message{Type: typeProgress, Bytes: new(f.bytes), Done: true})
 			f.send(l.id, message{Type: typeComplete})
@@ -442,7 +487,10 @@ func (f *fetcher) message(now time.Time, lane int, m *message) error {
 	if !l.sender {
 		switch m.Type {
 		case typeHave:
-			f.remoteHas(l, m)
+			if m.Clear {
+				f.forgetRemote(l)
+			}
+			f.remoteHas(l, m.Blocks)
 			f.request(now)
 		case typeBye:
 			f.actions = append(f.actions, action{kind: doClose, lane: lane})
@@ -459,6 +507,8 @@ func (f *fetcher) message(now time.Time, lane int, m *message) error {
 		l.unwanting = false
 		f.giveBack(l)
 		f.request(now)
+	case typeElsewhere:
+		return f.elsewhere(now, l, m.Blocks)
 	case typeSize:
 		return f.size(now, *m.File, *m.Size)
 	case typeRoot:
@@ -491,7 +541,12 @@ func (f *fetcher) fail(i uint32, code refusal.Code) {
 func (f *fetcher) manifest(now time.Time, l *fetchLane, m *message) error {
 	from, have := int(*m.From), len(f.entries)
 	if from > have {
-		return nil // asked for twice: on a lane that is gone, and on this one
+		// A page is missing. It is asked for once, however many follow it.
+		if f.asked != have {
+			f.asked = have
+			f.send(l.id, message{Type: typeGetManifest, From: new(uint32(have))})
+		}
+		return nil
 	}
 	for i, e := range m.Entries[:min(len(m.Entries), have-from)] {
 		known := f.entries[from+i]
@@ -514,9 +569,15 @@ func (f *fetcher) manifest(now time.Time, l *fetchLane, m *message) error {
 				return malformed("too many entries")
 			}
 			f.entries = append(f.entries, e)
-			f.files = append(f.files, &fetchFile{size: e.size()})
+			f.files = append(f.files, &fetchFile{size: e.size(), spread: uint32(f.place * float64(blocks(max(0, e.size()))))})
 		}
 		f.actions = append(f.actions, action{kind: doEntries, file: uint32(have)})
+		f.dry = false
+		for _, l := range f.lanes {
+			early := l.early
+			l.early = nil
+			f.remoteHas(l, early)
+		}
 	}
 	if m.Last && from+len(m.Entries) == len(f.entries) {
 		f.last = true
@@ -566,7 +627,6 @@ func (f *fetcher) size(now time.Time, i uint32, size int64) error {
 			l.owedBytes += l.owed[b]
 		}
 	}
-	f.again = slices.DeleteFunc(f.again, func(b block) bool { return b.file == i && b.index >= n })
 	f.check(i)
 	f.settle(now)
 	return nil
@@ -628,6 +688,17 @@ func (f *fetcher) hashList(now time.Time, lane int, list *hashList) error {
 		return malformed("hashes")
 	}
 	file := f.files[list.File]
+	// Answers come in the order of the questions; what is not in one the sender does not know yet.
+	for len(l.hashing) > 0 {
+		r := l.hashing[0]
+		l.hashing = l.hashing[1:]
+		for i := r.First; i < r.First+r.Count; i++ {
+			f.files[r.File].hashing.clear(i)
+		}
+		if r.File == list.File && r.First == list.First {
+			break
+		}
+	}
 	for n, h := range list.Hashes {
 		i := list.First + uint32(n)
 		for int(i) >= len(file.trusted) {
@@ -636,12 +707,13 @@ func (f *fetcher) hashList(now time.Time, lane int, list *hashList) error {
 		file.trusted[i] = h
 		file.known.set(i)
 	}
+	f.stock(list.File)
 	if file.state == fileCompare && list.First == file.compared {
 		for n, h := range list.Hashes {
 			i := list.First + uint32(n)
 			if file.have.has(i) && file.hashes[i] != h {
 				f.forget(file, i)
-				f.again = append(f.again, block{list.File, i})
+				f.release(block{list.File, i})
 			}
 		}
 		file.compared += uint32(len(list.Hashes))
@@ -694,11 +766,24 @@ func (f *fetcher) blockArrived(now time.Time, lane int, b block, length int, h H
 		return false, nil
 	}
 	if !l.sender && (!file.known.has(b.index) || file.trusted[b.index] != h) {
-		f.again = append(f.again, b)
+		f.release(b)
+		f.corrupt(lane)
 		return false, refusal.New(refusal.Corrupt)
+	}
+	f.between = (4*f.between + now.Sub(f.gained)) / 5
+	f.gained = now
+	if !l.sender || f.asking == 1 {
+		f.asking = 0
 	}
 	file.asked.set(b.index) // until it is kept
 	return true, nil
+}
+
+// corrupt: what came on a lane was not what it said, or not what the sender has. Another receiver is not asked again then.
+func (f *fetcher) corrupt(lane int) {
+	if l := f.lanes[lane]; l != nil && !l.sender {
+		f.liars[l.end] = true
+	}
 }
 
 // kept: the block is on the disk.
@@ -714,14 +799,14 @@ func (f *fetcher) kept(now time.Time, b block, h Hash) {
 	} else {
 		f.news = append(f.news, Range{b.file, b.index, 1})
 	}
+	f.sayNews(now)
 	f.check(b.file)
 	f.settle(now)
 }
 
 // lost: the block could not be written, or its bytes were not what its hash says.
 func (f *fetcher) lostBlock(b block) {
-	f.files[b.file].asked.clear(b.index)
-	f.again = append(f.again, b)
+	f.release(b)
 }
 
 // finished: the file has its final name, or err says why it cannot have it.
@@ -735,13 +820,20 @@ func (f *fetcher) finished(now time.Time, i uint32, err error) {
 	f.settle(now)
 }
 
-func (f *fetcher) remoteHas(l *fetchLane, m *message) {
-	if m.Clear {
-		clear(l.remote)
+// remoteHas: another receiver has these.
+func (f *fetcher) remoteHas(l *fetchLane, ranges []Range) {
+	if l.sender {
+		return
 	}
-	var unknown []Range
-	for _, r := range m.Blocks {
-		if int(r.File) >= len(f.files) || r.First+r.Count > f.files[r.File].blocks() || f.files[r.File].size < 0 {
+	for _, r := range ranges {
+		if int(r.File) >= len(f.files) {
+			if len(l.early) < 16*maxRanges { // enough for all but the strangest; the sender has the rest
+				l.early = append(l.early, r)
+			}
+			continue
+		}
+		file := f.files[r.File]
+		if file.size < 0 || uint64(r.First)+uint64(r.Count) > uint64(file.blocks()) {
 			continue
 		}
 		b := l.remote[r.File]
@@ -751,40 +843,114 @@ func (f *fetcher) remoteHas(l *fetchLane, m *message) {
 		}
 		for i := r.First; i < r.First+r.Count; i++ {
 			b.set(i)
+			file.offered.set(i)
 		}
-		unknown = append(unknown, r)
+		f.stockLane(l, r.File)
+		f.askHashesOf(r)
 	}
-	// What is had elsewhere is worth knowing the hash of.
+}
+
+// forgetRemote: another receiver is gone, or begins anew. What only it had may be asked of the sender again, also if it was away: it may have been promised to this one.
+func (f *fetcher) forgetRemote(l *fetchLane) {
+	if l.sender {
+		return
+	}
+	remote := l.remote
+	l.remote = map[uint32]*bitmap{}
+	for n := range remote {
+		file := f.files[n]
+		clear(file.offered)
+		for _, o := range f.lanes {
+			if b := o.remote[n]; b != nil {
+				file.offered.add(*b)
+			}
+		}
+	}
+	f.forgetAway()
+}
+
+func (f *fetcher) forgetAway() {
+	f.dry = false
+	for _, file := range f.files[f.first:] {
+		clear(file.away)
+	}
+}
+
+// stock: there may be something of a file that other receivers can give.
+func (f *fetcher) stock(n uint32) {
+	f.dry = false
+	for _, l := range f.lanes {
+		f.stockLane(l, n)
+	}
+}
+
+func (f *fetcher) stockLane(l *fetchLane, n uint32) {
+	if l.remote[n] != nil && l.queued.set(n) {
+		l.ready = append(l.ready, n)
+	}
+}
+
+// askHashesOf asks the sender for the hashes of what another receiver has and we have not: only with them can it be taken from there.
+func (f *fetcher) askHashesOf(r Range) {
 	s := f.senders()
 	if len(s) == 0 {
 		return
 	}
-	for _, r := range unknown {
-		file := f.files[r.File]
-		for i := r.First; i < r.First+r.Count; {
-			if file.have.has(i) || file.known.has(i) {
-				i++
-				continue
-			}
-			n := uint32(0)
-			for i+n < r.First+r.Count && n < maxHashes && !file.have.has(i+n) && !file.known.has(i+n) {
-				n++
-			}
-			f.send(s[0].id, message{Type: typeGetHashes, File: &r.File, First: new(i), Count: n})
-			i += n
+	file := f.files[r.File]
+	for i, end := r.First, r.First+r.Count; i < end; {
+		if !file.offered.has(i) {
+			i++
+			continue
+		}
+		var ok bool
+		if i, ok = free(i, end, file.have, file.known, file.hashing); !ok {
+			return
+		}
+		n := uint32(0)
+		for i+n < end && n < maxHashes && file.offered.has(i+n) && !file.have.has(i+n) && !file.known.has(i+n) && file.hashing.set(i+n) {
+			n++
+		}
+		if n > 0 {
+			f.getHashes(s[0], Range{r.File, i, n})
+		}
+		i += n
+	}
+}
+
+func (f *fetcher) askHashesOfOthers() {
+	for i, file := range f.files {
+		if n := uint32(len(file.offered) * 64); n > 0 && i >= f.first {
+			f.askHashesOf(Range{uint32(i), 0, min(n, file.blocks())})
 		}
 	}
 }
 
-// elsewhere reports whether another receiver on a lane of ours can be asked for a block.
-func (f *fetcher) elsewhere(b block) bool {
-	for _, l := range f.lanes {
-		if m := l.remote[b.file]; !l.sender && m != nil && m.has(b.index) {
-			return true
+// elsewhere: the sender has promised these to other receivers, who will have them soon.
+func (f *fetcher) elsewhere(now time.Time, l *fetchLane, ranges []Range) error {
+	for _, r := range ranges {
+		if int(r.File) >= len(f.files) || f.files[r.File].size < 0 || uint64(r.First)+uint64(r.Count) > uint64(f.files[r.File].blocks()) {
+			return malformed("elsewhere")
 		}
+		file := f.files[r.File]
+		for i := r.First; i < r.First+r.Count; i++ {
+			file.away.set(i)
+			b := block{r.File, i}
+			if n, owed := l.owed[b]; owed {
+				delete(l.owed, b)
+				l.owedBytes -= n
+				f.release(b)
+			}
+		}
+		// Somebody else is at work here. The golden ratio spreads any number of attempts over the whole.
+		f.place = math.Mod(f.place+math.Phi-1, 1)
+		file.spread = uint32(f.place * float64(file.blocks()))
 	}
-	return false
+	f.request(now)
+	return nil
 }
+
+// fresh reports whether the sender is to be asked only for what no other receiver has been given.
+func (f *fetcher) fresh() bool { return f.company && f.asking < 2 }
 
 // request asks for more on every lane that has room.
 func (f *fetcher) request(now time.Time) {
@@ -801,11 +967,11 @@ func (f *fetcher) request(now time.Time) {
 		return
 	}
 	most := max(windowMin, min(windowMax, windowSum/n))
-	shared := len(f.lanes) > len(f.senders())
+	fresh := f.fresh()
 	for _, id := range slices.Sorted(maps.Keys(f.lanes)) {
 		l := f.lanes[id]
 		window := min(l.window, most)
-		if shared {
+		if f.company {
 			window = min(window, max(windowShared, int(l.rate*windowTime.Seconds())))
 		}
 		if !l.accepted || l.unwanting || l.owedBytes > window*3/4 || len(l.owed) > owedBlocks*3/4 {
@@ -833,26 +999,22 @@ func (f *fetcher) request(now time.Time) {
 			if idle {
 				l.heard = now // it owed nothing until now
 			}
-			f.send(id, message{Type: typeWant, Blocks: ranges})
+			f.send(id, message{Type: typeWant, Blocks: ranges, Fresh: fresh && l.sender})
 		}
 	}
 }
 
-// next is the next block to ask of a lane. Blocks that another receiver has are asked of the sender last.
+// next is the next block to ask of a lane.
 func (f *fetcher) next(l *fetchLane) (block, bool) {
 	if !l.sender {
-		return f.nextElsewhere(l)
+		return f.nextOf(l)
 	}
-	for k, b := range f.again {
-		file := f.files[b.file]
-		if file.state != fileFetch || file.have.has(b.index) || file.asked.has(b.index) {
-			continue // another lane has it
+	if f.company {
+		// Also those who ask for what others were given ask for different blocks first.
+		if b, ok := f.nextFresh(); ok || f.fresh() {
+			return b, ok
 		}
-		f.again = f.again[k+1:]
-		return b, true
 	}
-	f.again = nil
-	later, found := block{}, false
 	for n := f.first; n < len(f.files); n++ {
 		file := f.files[n]
 		if n == f.first && (file.state == fileDone || file.state == fileFailed || file.state == fileSkipped) {
@@ -863,58 +1025,127 @@ func (f *fetcher) next(l *fetchLane) (block, bool) {
 			continue
 		}
 		end := file.blocks()
-		for file.cursor < end && (file.have.has(file.cursor) || file.asked.has(file.cursor)) {
-			file.cursor++
-		}
-		from := file.cursor
-		if len(f.lanes) > len(f.senders()) && file.size > 0 {
-			// Among several receivers each begins elsewhere, so that they have something for each other.
-			if file.spread = max(file.spread, uint32(f.place*float64(end))); file.spread < end {
-				for file.spread < end && (file.have.has(file.spread) || file.asked.has(file.spread)) {
-					file.spread++
-				}
-				from = max(from, file.spread)
-			}
-			if from == end {
-				from = file.cursor
-			}
-		}
-		for i := from; i < end; i++ {
-			if file.have.has(i) || file.asked.has(i) {
-				continue
-			}
-			b := block{uint32(n), i}
-			if !f.elsewhere(b) {
-				return b, true
-			}
-			if !found {
-				later, found = b, true
-			}
-		}
-	}
-	return later, found
-}
-
-func (f *fetcher) nextElsewhere(l *fetchLane) (block, bool) {
-	for _, n := range slices.Sorted(maps.Keys(l.remote)) {
-		file, has := f.files[n], l.remote[n]
-		if file.state != fileFetch {
+		i, ok := free(file.cursor, end, file.have, file.asked)
+		if !ok {
+			file.cursor = end
 			continue
 		}
-		for i := range file.blocks() {
-			if has.has(i) && file.known.has(i) && !file.have.has(i) && !file.asked.has(i) {
-				return block{n, i}, true
-			}
-		}
+		file.cursor = i
+		return block{uint32(n), i}, true
 	}
 	return block{}, false
 }
 
+// nextFresh is a block that nobody else has or gets, as far as we know. Each of several receivers begins elsewhere, so that they have something for each other.
+func (f *fetcher) nextFresh() (block, bool) {
+	if f.dry {
+		return block{}, false
+	}
+	files := len(f.files) - f.first
+	for range files {
+		if f.turn < f.first || f.turn >= len(f.files) {
+			f.turn = f.first
+		}
+		file := f.files[f.turn]
+		if file.state == fileFetch {
+			end := file.blocks()
+			for _, from := range [...]uint32{max(file.cursor, file.spread), file.cursor} {
+				if i, ok := free(from, end, file.have, file.asked, file.offered, file.away); ok {
+					file.spread = i
+					return block{uint32(f.turn), i}, true
+				}
+			}
+		}
+		f.turn++
+	}
+	f.dry = true
+	return block{}, false
+}
+
+// nextOf is a block that another receiver has, of the rarest that we know of.
+func (f *fetcher) nextOf(l *fetchLane) (block, bool) {
+	for len(l.ready) > 0 {
+		n := l.ready[0]
+		if f.files[n].state == fileFetch {
+			if i, ok := f.rarest(l, n); ok {
+				return block{n, i}, true
+			}
+		}
+		l.ready = l.ready[1:]
+		l.queued.clear(n)
+	}
+	return block{}, false
+}
+
+// rarest looks at some of a file's blocks that this receiver can give, beginning where we are, and takes one that few have.
+func (f *fetcher) rarest(l *fetchLane, n uint32) (best uint32, found bool) {
+	file, remote := f.files[n], *l.remote[n]
+	least, seen := 0, 0
+	word := func(b bitmap, w int) uint64 {
+		if w < len(b) {
+			return b[w]
+		}
+		return 0
+	}
+	start := int(f.place * float64(len(remote)))
+	for k := range remote {
+		w := (start + k) % len(remote)
+		for candidates := remote[w] & word(file.known, w) &^ word(file.have, w) &^ word(file.asked, w); candidates != 0; candidates &= candidates - 1 {
+			i := uint32(w*64 + bits.TrailingZeros64(candidates))
+			copies := 0
+			for _, o := range f.lanes {
+				if b := o.remote[n]; b != nil && b.has(i) {
+					copies++
+				}
+			}
+			if !found || copies < least {
+				best, least, found = i, copies, true
+			}
+			seen++
+		}
+		if seen >= rarestOf {
+			break
+		}
+	}
+	return best, found
+}
+
+// accompany: other receivers are there, or not any more.
+func (f *fetcher) accompany(now time.Time, others bool) {
+	others = others || len(f.lanes) > len(f.senders())
+	if others != f.company {
+		f.company, f.gained, f.asking = others, now, 0
+		f.request(now)
+	}
+}
+
+// losePatience: when nothing comes, those who were given what is missing may be gone, or out of our reach.
+func (f *fetcher) losePatience(now time.Time) {
+	if !f.company || !f.chosen || f.paused || f.settled() || !slices.ContainsFunc(f.senders(), func(l *fetchLane) bool { return l.accepted && len(l.owed) == 0 }) {
+		f.gained = now
+		return
+	}
+	limit := max(patience, 4*f.between)
+	switch idle := now.Sub(f.gained); {
+	case f.asking == 0 && idle >= limit:
+		f.asking = 1
+		f.forgetAway()
+		f.askHashesOfOthers()
+		f.request(now)
+	case f.asking == 1 && idle >= 2*limit:
+		f.asking = 2 // until another receiver gives something
+		f.forgetAway()
+		f.request(now)
+	}
+}
+
 // tick does what time brings: dead lanes, progress, more lanes. Call it several times a second.
 func (f *fetcher) tick(now time.Time) {
+	f.sayNews(now)
 	if f.over {
 		return
 	}
+	f.losePatience(now)
 	for _, l := range f.lanes {
 		if elapsed := now.Sub(l.measured); elapsed >= windowTime {
 			l.rate = float64(l.got) / elapsed.Seconds()
@@ -938,16 +1169,39 @@ func (f *fetcher) tick(now time.Time) {
 			f.send(s[0].id, message{Type: typeProgress, Bytes: new(f.bytes)})
 		}
 	}
-	if !now.Before(f.nextHave) {
-		f.nextHave = now.Add(haveEach)
-		for _, l := range f.lanes {
-			if !l.sender {
-				f.sayHave(l.id, f.news)
+	f.grow(now)
+}
+
+// sayNews tells other receivers what is new, at once and then again after a little while.
+func (f *fetcher) sayNews(now time.Time) {
+	if len(f.news) == 0 || now.Before(f.nextHave) && !f.over {
+		return
+	}
+	f.nextHave = now.Add(haveEach)
+	for _, id := range slices.Sorted(maps.Keys(f.lanes)) {
+		if !f.lanes[id].sender {
+			f.sayHave(id, f.news)
+		}
+	}
+	f.news = nil
+}
+
+// lacks reports whether another receiver on a lane of ours has not all that we have.
+func (f *fetcher) lacks() bool {
+	for _, l := range f.lanes {
+		if l.sender {
+			continue
+		}
+		for n, file := range f.files {
+			remote := l.remote[uint32(n)]
+			for w, word := range file.have {
+				if word != 0 && (remote == nil || w >= len(*remote) || word&^(*remote)[w] != 0) {
+					return true
+				}
 			}
 		}
-		f.news = nil
 	}
-	f.grow(now)
+	return false
 }
 
 // left is how many chosen bytes are missing; of streams nothing is known.

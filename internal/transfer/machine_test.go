@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -404,5 +405,77 @@ func TestASenderThatComesBackWithOtherFilesIsRefused(t *testing.T) {
 	}
 	if err := f.message(now, 2, page("b")); !errors.Is(err, refusal.New(refusal.SourceChanged)) {
 		t.Errorf("another list: got %v", err)
+	}
+}
+
+// TestAMissingPageIsAskedForAgain: once, however many come after it.
+func TestAMissingPageIsAskedForAgain(t *testing.T) {
+	f := newFetcher(nil)
+	now := time.Unix(1e9, 0)
+	page := func(from int, last bool) {
+		t.Helper()
+		m := &message{Type: typeManifest, From: new(uint32(from)), Entries: []Entry{{Path: fmt.Sprint(from), Size: new(int64(5))}}, Last: last}
+		if err := f.message(now, 1, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	asked := func() (from []uint32) {
+		for _, a := range f.take() {
+			if a.kind == doSend && a.msg.Type == typeGetManifest {
+				from = append(from, *a.msg.From)
+			}
+		}
+		return from
+	}
+	f.addLane(now, 1, "A", true)
+	page(0, false)
+	asked()
+	page(2, false)
+	page(3, true)
+	if got := asked(); !slices.Equal(got, []uint32{1}) {
+		t.Errorf("asked for pages from %v, want [1]", got)
+	}
+	for i := range 4 {
+		page(i, i == 3)
+	}
+	if len(f.entries) != 4 || !f.last || asked() != nil {
+		t.Errorf("%d entries, last %t, want 4 and true", len(f.entries), f.last)
+	}
+}
+
+// TestPagesKeepTheirOrder: a change that comes while another one is being done does not overtake it.
+func TestPagesKeepTheirOrder(t *testing.T) {
+	var s *sender
+	var wg sync.WaitGroup
+	add := func(path string) {
+		s.change(func() { s.server.add([]Entry{{Path: path, Size: new(int64(1))}}, false) })
+	}
+	s = &sender{server: newServer(1), ports: map[int]*port{}, cfg: SendConfig{OnEvent: func(Event) {
+		// In the midst of the first change. Only who may overtake it does so here and now.
+		if s.order.TryLock() {
+			s.order.Unlock()
+			add("second")
+			return
+		}
+		wg.Go(func() { add("second") })
+	}}}
+	p := newPort(1, nil)
+	s.ports[1] = p
+	s.server.addLane(time.Unix(1e9, 0), 1, "A")
+	s.server.lanes[1].manifest = 0
+	s.change(func() {
+		s.server.actions = append(s.server.actions, action{kind: doOver, lane: 2}) // tells OnEvent
+		s.server.add([]Entry{{Path: "first", Size: new(int64(1))}}, false)
+	})
+	wg.Wait()
+	var paths []string
+	for i, m := range p.outbox {
+		if int(*m.From) != i {
+			t.Errorf("page %d begins at %d", i, *m.From)
+		}
+		paths = append(paths, m.Entries[0].Path)
+	}
+	if !slices.Equal(paths, []string{"first", "second"}) {
+		t.Errorf("got pages %v", paths)
 	}
 }

@@ -19,7 +19,10 @@ import (
 const (
 	dialFailures = 5 // in a row, with the sender in sight
 	redialEach   = time.Second
-	swarmPeers   = 8 // other receivers that one dials
+	swarmPeers   = 10 // other receivers with whom one that dials has lanes
+	swarmRedial  = 5 * time.Second
+	lingerIdle   = 4 * time.Second // a receiver that has everything stays so long after another one has asked it for something
+	lingerMax    = time.Minute
 )
 
 // ReceiveConfig says what to receive, and where to. Server, Ticket and Dir (or Stream) are required.
@@ -44,6 +47,7 @@ type Result struct {
 	Bytes   int64
 	Arrived int64    // bytes of blocks that came in this life
 	Resent  int64    // of those, had already
+	Shared  int64    // bytes given to other receivers
 	Names   []string // below Dir, in the order of the manifest
 	Failed  []Event
 }
@@ -63,8 +67,10 @@ type receiver struct {
 
 	mu       sync.Mutex
 	fetcher  *fetcher
-	server   *server         // for other receivers
-	met      map[string]bool // other receivers that were dialled
+	server   *server              // for other receivers
+	met      map[string]time.Time // other receivers, and when they may be dialled (again)
+	shared   int64
+	asked    time.Time // when another receiver was given something last
 	ports    map[int]*port
 	lastPort int
 	dialing  bool
@@ -73,7 +79,7 @@ type receiver struct {
 	noNative map[string]bool // peers with whom a native lane did not come about
 	finishes []finish
 	failed   []Event
-	asked    bool
+	offered  bool // to the user
 	complete bool
 }
 
@@ -85,7 +91,7 @@ func Receive(ctx context.Context, cfg ReceiveConfig) (Result, error) {
 	if cfg.OnEvent == nil {
 		cfg.OnEvent = func(Event) {}
 	}
-	r := &receiver{cfg: cfg, server: newServer(0), met: map[string]bool{}, ports: map[int]*port{}, stirred: make(chan struct{}, 1), ended: make(chan error, 1), finishQ: make(chan struct{}, 1),
+	r := &receiver{cfg: cfg, server: newServer(0), met: map[string]time.Time{}, ports: map[int]*port{}, stirred: make(chan struct{}, 1), ended: make(chan error, 1), finishQ: make(chan struct{}, 1),
 		arrived: make(chan struct{}, 1), poured: make(chan struct{}), noNative: map[string]bool{}}
 	return r.run(ctx)
 }
@@ -113,7 +119,7 @@ func (r *receiver) run(ctx context.Context) (result Result, err error) {
 		err = errors.Join(err, r.disk.close())
 	}()
 	m, err := meet(ctx, r.cfg.Server, r.cfg.Ticket, roleReceiver, handlers{
-		members: r.stir, lane: func(_ string, l lane) { r.wg.Go(func() { _ = r.adopt(l) }) }, lie: func() {}, // a lane that ends at once is none
+		members: r.stir, lane: func(peer string, l lane) { r.wg.Go(func() { _ = r.adopt(l, peer) }) }, lie: func() {}, // a lane that ends at once is none
 	})
 	if err != nil {
 		return result, err
@@ -137,6 +143,7 @@ func (r *receiver) run(ctx context.Context) (result Result, err error) {
 			return r.result(), refusal.New(refusal.Cancelled)
 		case err := <-r.ended:
 			if err == nil {
+				r.linger(parent)
 				r.drain()
 				if r.cfg.Stream != nil {
 					select {
@@ -156,7 +163,9 @@ func (r *receiver) run(ctx context.Context) (result Result, err error) {
 		case <-ticker.C:
 		}
 		now := time.Now()
+		others := len(r.meeting.with(roleReceiver)) > 0
 		r.mu.Lock()
+		r.fetcher.accompany(now, others)
 		r.fetcher.tick(now)
 		actions := r.fetcher.take()
 		lanes := len(r.fetcher.senders())
@@ -208,7 +217,7 @@ func (r *receiver) result() Result {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f := r.fetcher
-	res := Result{Bytes: f.bytes, Arrived: f.arrived, Resent: f.resent, Failed: r.failed}
+	res := Result{Bytes: f.bytes, Arrived: f.arrived, Resent: f.resent, Shared: r.shared, Failed: r.failed}
 	for i, file := range f.files {
 		if file.state == fileDone {
 			res.Files++
@@ -220,7 +229,7 @@ func (r *receiver) result() Result {
 
 func (r *receiver) progressLocked() Progress {
 	f := r.fetcher
-	p := Progress{Files: len(f.entries), Bytes: f.bytes, Sent: f.arrived, Resent: f.resent, Lanes: len(r.ports), Path: r.path}
+	p := Progress{Files: len(f.entries), Bytes: f.bytes, Sent: f.arrived, Resent: f.resent, Shared: r.shared, Lanes: len(r.ports), Path: r.path}
 	for i, file := range f.files {
 		if file.state == fileSkipped {
 			continue
@@ -252,7 +261,7 @@ func (r *receiver) dial(p member) {
 	r.wg.Go(func() {
 		l, err := r.meeting.dial(r.ctx, p, native)
 		if err == nil {
-			err = r.adopt(l)
+			err = r.adopt(l, p.id)
 		}
 		r.mu.Lock()
 		r.dialing = false
@@ -280,25 +289,73 @@ func (r *receiver) dial(p member) {
 // swarm connects to other receivers: those towards whom we make the offer.
 func (r *receiver) swarm() {
 	for _, p := range r.meeting.with(roleReceiver) {
+		now := time.Now()
 		r.mu.Lock()
-		wanted := p.offer && r.fetcher.chosen && !r.complete && !r.met[p.id] && len(r.met) < swarmPeers
+		wanted := p.offer && r.fetcher.chosen && !r.complete && now.After(r.met[p.id]) && len(r.ports)-len(r.fetcher.senders()) < swarmPeers
+		native := r.meeting.native != nil && p.native && !r.noNative[p.id]
 		if wanted {
-			r.met[p.id] = true
+			r.met[p.id] = now.Add(24 * time.Hour) // while there is a lane, or one is being made
 		}
 		r.mu.Unlock()
 		if !wanted {
 			continue
 		}
 		r.wg.Go(func() {
-			l, err := r.meeting.dial(r.ctx, p, r.meeting.native != nil && p.native)
+			l, err := r.meeting.dial(r.ctx, p, native)
 			if err == nil {
-				err = r.adopt(l)
+				err = r.adopt(l, p.id)
 			}
-			if err != nil {
-				r.cfg.Server.log().Debug("dial another receiver", "err", err) // the sender has everything
+			if err == nil {
+				return
 			}
+			r.cfg.Server.log().Debug("dial another receiver", "err", err) // the sender has everything
+			r.mu.Lock()
+			r.met[p.id] = time.Now().Add(swarmRedial)
+			if native && !errors.Is(err, errNotAuthentic) {
+				r.noNative[p.id] = true
+				r.met[p.id] = time.Now()
+			}
+			r.mu.Unlock()
 		})
 	}
+}
+
+// linger serves other receivers on, when we have everything: until they have it too, or ask for nothing any more.
+func (r *receiver) linger(ctx context.Context) {
+	ticker := time.NewTicker(tickEach)
+	defer ticker.Stop()
+	started := time.Now()
+	for said := false; ; {
+		now := time.Now()
+		r.mu.Lock()
+		r.fetcher.tick(now)
+		needed := r.fetcher.lacks() && now.Sub(started) < lingerMax && now.Sub(later(started, r.asked)) < lingerIdle
+		actions := r.fetcher.take()
+		progress := r.progressLocked()
+		r.mu.Unlock()
+		r.do(actions)
+		if !needed {
+			return
+		}
+		if !said {
+			said = true
+			r.cfg.OnEvent(Event{Code: "sharing"})
+		}
+		r.cfg.OnProgress(progress)
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.stirred:
+		case <-ticker.C:
+		}
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // next reads the next block that another receiver wants.
@@ -315,6 +372,8 @@ func (r *receiver) next(p *port, buf []byte) (*outBlock, error) {
 		length := 0
 		if have {
 			length = r.fetcher.files[b.file].length(b.index)
+			r.shared += int64(length)
+			r.asked = time.Now()
 		}
 		r.mu.Unlock()
 		r.do(actions)
@@ -333,7 +392,7 @@ func (r *receiver) next(p *port, buf []byte) (*outBlock, error) {
 }
 
 // adopt says hello on a lane, and runs it.
-func (r *receiver) adopt(l lane) error {
+func (r *receiver) adopt(l lane, peer string) error {
 	r.mu.Lock()
 	r.lastPort++
 	p := newPort(r.lastPort, l)
@@ -346,12 +405,14 @@ func (r *receiver) adopt(l lane) error {
 		r.mu.Unlock()
 		return err
 	}
+	others := len(r.meeting.with(roleReceiver)) > 0
 	r.mu.Lock()
 	if p.role == roleSender {
 		r.path = l.String()
 	} else {
 		r.server.addReceiver(time.Now(), p.id, p.end)
 	}
+	r.fetcher.accompany(time.Now(), others)
 	r.fetcher.addLane(time.Now(), p.id, p.end, p.role == roleSender)
 	actions := r.fetcher.take()
 	r.mu.Unlock()
@@ -381,6 +442,9 @@ func (r *receiver) adopt(l lane) error {
 		delete(r.ports, p.id)
 		r.server.removeLane(p.id)
 		r.fetcher.removeLane(time.Now(), p.id)
+		if p.role == roleReceiver {
+			r.met[peer] = time.Now().Add(swarmRedial)
+		}
 		actions := r.fetcher.take()
 		complete := r.complete && len(r.failed) == 0 && p.role == roleSender
 		r.mu.Unlock()
@@ -504,11 +568,11 @@ func (r *receiver) do(actions []action) {
 // confirm asks the user, once there is something to ask.
 func (r *receiver) confirm() {
 	r.mu.Lock()
-	if r.asked {
+	if r.offered {
 		r.mu.Unlock()
 		return
 	}
-	r.asked = true
+	r.offered = true
 	entries, last := slices.Clone(r.fetcher.entries), r.fetcher.last
 	r.mu.Unlock()
 	r.wg.Go(func() {
@@ -671,6 +735,9 @@ func (r *receiver) onBlock(p *port, b block, h Hash, data []byte) error {
 }
 
 func (r *receiver) onCorrupt(p *port, b block) error {
+	r.mu.Lock()
+	r.fetcher.corrupt(p.id)
+	r.mu.Unlock()
 	return refusal.New(refusal.Corrupt)
 }
 

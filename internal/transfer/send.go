@@ -50,6 +50,7 @@ type Progress struct {
 	Total     int64  `json:"total"` // -1: not known yet
 	Sent      int64  `json:"sent"`  // over lanes, in this life
 	Resent    int64  `json:"resent,omitempty"`
+	Shared    int64  `json:"shared,omitempty"`    // given to other receivers
 	Receivers int    `json:"receivers,omitempty"` // that have accepted
 	Lanes     int    `json:"lanes"`
 	Path      string `json:"path,omitempty"`

@@ -21,6 +21,10 @@ type server struct {
 	actions []action
 	paused  bool
 	roots   []rootWish
+
+	// Whom each block was promised to, by file and block, where there may be several receivers: the place of the taker in numbers plus one.
+	given   [][]uint32
+	numbers []*taker
 }
 
 // A rootWish is a root that somebody waits for; file -1 is the manifest.
@@ -30,6 +34,8 @@ type rootWish struct {
 }
 
 type taker struct {
+	number   uint32
+	lanes    int // that have accepted and stand
 	complete bool
 	bytes    int64
 }
@@ -71,6 +77,12 @@ func (s *server) addReceiver(now time.Time, id int, end string) {
 }
 
 func (s *server) removeLane(id int) {
+	if l := s.lanes[id]; l != nil {
+		s.takeBack(l)
+		if t := s.takers[l.end]; t != nil && l.accepted {
+			t.lanes--
+		}
+	}
 	delete(s.lanes, id)
 	s.roots = slices.DeleteFunc(s.roots, func(r rootWish) bool { return r.lane == id })
 }
@@ -156,11 +168,15 @@ func (s *server) message(now time.Time, lane int, m *message) error {
 			s.bye(l, code)
 			return nil
 		}
+		if !l.accepted {
+			s.takers[l.end].lanes++
+		}
 		l.accepted = true
 		s.send(lane, message{Type: typeAccepted})
 	case typeWant:
-		return s.want(now, l, m.Blocks)
+		return s.want(now, l, m.Blocks, m.Fresh)
 	case typeUnwant:
+		s.takeBack(l)
 		l.owed, l.count, l.unwant = nil, 0, true
 	case typeGetRoot:
 		if m.File != nil && int(*m.File) >= len(s.entries) {
@@ -202,16 +218,18 @@ func (s *server) redeem(end string) refusal.Code {
 	if s.limit > 0 && len(s.takers) >= s.limit {
 		return refusal.TransferTaken
 	}
-	s.takers[end] = &taker{}
+	t := &taker{number: uint32(len(s.numbers) + 1)}
+	s.takers[end], s.numbers = t, append(s.numbers, t)
 	return ""
 }
 
 func (s *server) bye(l *serveLane, code refusal.Code) {
+	s.takeBack(l)
 	l.ended, l.owed, l.count = true, nil, 0
 	s.send(l.id, message{Type: typeBye, Code: string(code)})
 }
 
-func (s *server) want(now time.Time, l *serveLane, ranges []Range) error {
+func (s *server) want(now time.Time, l *serveLane, ranges []Range, fresh bool) error {
 	if !l.accepted && !l.receiver {
 		s.bye(l, refusal.NotAccepted)
 		return nil
@@ -219,22 +237,101 @@ func (s *server) want(now time.Time, l *serveLane, ranges []Range) error {
 	if l.count == 0 {
 		l.spoke = now
 	}
+	var elsewhere []Range
 	for _, r := range ranges {
-		if !l.receiver {
-			if int(r.File) >= len(s.entries) {
-				return malformed("want: file")
-			}
-			if e := s.entries[r.File]; e.Size != nil && r.First+r.Count > blocks(*e.Size) {
-				return malformed("want: block")
-			}
+		if l.receiver {
+			l.owe(r)
+			continue
 		}
-		l.count += int(r.Count)
-		l.owed = append(l.owed, r)
+		if int(r.File) >= len(s.entries) {
+			return malformed("want: file")
+		}
+		e := s.entries[r.File]
+		switch {
+		case e.Size != nil && uint64(r.First)+uint64(r.Count) > uint64(blocks(*e.Size)):
+			return malformed("want: block")
+		case l.count+int(r.Count) > maxOwed:
+			return refusal.New(refusal.CreditExceeded)
+		case e.Size == nil || s.limit == 1:
+			l.owe(r)
+		default:
+			elsewhere = s.promise(l, r, fresh, elsewhere)
+		}
+	}
+	for len(elsewhere) > 0 {
+		n := min(len(elsewhere), maxRanges)
+		s.send(l.id, message{Type: typeElsewhere, Blocks: elsewhere[:n]})
+		elsewhere = elsewhere[n:]
 	}
 	if l.count > maxOwed {
 		return refusal.New(refusal.CreditExceeded)
 	}
 	return nil
+}
+
+func (l *serveLane) owe(r Range) {
+	l.count += int(r.Count)
+	l.owed = append(l.owed, r)
+}
+
+// promise owes a lane what it wants. With fresh, what other receivers who are here have been promised is not owed but added to the list, with
+// all that was promised around it: the next want is to begin elsewhere too.
+func (s *server) promise(l *serveLane, r Range, fresh bool, elsewhere []Range) []Range {
+	for int(r.File) >= len(s.given) {
+		s.given = append(s.given, nil)
+	}
+	given, n := s.given[r.File], blocks(*s.entries[r.File].Size)
+	if given == nil {
+		given = make([]uint32, n)
+		s.given[r.File] = given
+	}
+	me := s.takers[l.end].number
+	others := func(i uint32) bool {
+		t := given[i]
+		return t != 0 && t != me && s.numbers[t-1].lanes > 0
+	}
+	for i, end := r.First, r.First+r.Count; i < end; {
+		first, away := i, fresh && others(i)
+		for i < end && (fresh && others(i)) == away {
+			if !away && !others(i) {
+				given[i] = me
+			}
+			i++
+		}
+		if !away {
+			l.owe(Range{r.File, first, i - first})
+			continue
+		}
+		for first > 0 && others(first-1) {
+			first--
+		}
+		last := i
+		for last < n && others(last) {
+			last++
+		}
+		if k := len(elsewhere); k == 0 || elsewhere[k-1].File != r.File || elsewhere[k-1].First > first || elsewhere[k-1].First+elsewhere[k-1].Count < last {
+			elsewhere = append(elsewhere, Range{r.File, first, last - first})
+		}
+	}
+	return elsewhere
+}
+
+// takeBack forgets the promises that were not kept yet.
+func (s *server) takeBack(l *serveLane) {
+	t := s.takers[l.end]
+	if t == nil {
+		return
+	}
+	for _, r := range l.owed {
+		if int(r.File) >= len(s.given) || s.given[r.File] == nil {
+			continue
+		}
+		for i := r.First; i < r.First+r.Count; i++ {
+			if s.given[r.File][i] == t.number {
+				s.given[r.File][i] = 0
+			}
+		}
+	}
 }
 
 // next is what to send next on a lane; ok is false if nothing is owed.

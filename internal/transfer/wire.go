@@ -86,6 +86,7 @@ const (
 	typeUnwant      = "unwant"
 	typeUnwanted    = "unwanted"
 	typeWait        = "wait"
+	typeElsewhere   = "elsewhere"
 	typeSize        = "size"
 	typeGetRoot     = "get-root"
 	typeRoot        = "root"
@@ -117,6 +118,7 @@ type message struct {
 	Bytes   *int64  `json:"bytes,omitempty"`
 	Blocks  []Range `json:"blocks,omitempty"`
 	Clear   bool    `json:"clear,omitempty"`
+	Fresh   bool    `json:"fresh,omitempty"`
 	File    *uint32 `json:"file,omitempty"`
 	First   *uint32 `json:"first,omitempty"`
 	Count   uint32  `json:"count,omitempty"`
@@ -190,7 +192,7 @@ func parseMessage(data []byte) (*message, error) {
 				e.Size = new(int64)
 			}
 		}
-	case typeWant, typeHave:
+	case typeWant, typeHave, typeElsewhere:
 		err = need(len(m.Blocks) <= maxRanges, "too many ranges")
 	case typeSize:
 		err = need(m.File != nil && m.Size != nil && *m.Size >= 0 && *m.Size <= maxFileSize, "file or size")

@@ -25,7 +25,9 @@ export type Message =
 	| { type: "get-manifest"; from: number }
 	| { type: "manifest"; from: number; entries: Entry[]; last?: boolean | undefined; bytes?: number | undefined }
 	| { type: "accept" | "accepted" | "unwant" | "unwanted" | "wait" | "complete" }
-	| { type: "want" | "have"; blocks: Range[]; clear?: boolean | undefined }
+	| { type: "want"; blocks: Range[]; fresh?: boolean | undefined }
+	| { type: "elsewhere"; blocks: Range[] }
+	| { type: "have"; blocks: Range[]; clear?: boolean | undefined }
 	| { type: "size"; file: number; size: number }
 	| { type: "get-root"; file?: number | undefined }
 	| { type: "root"; file?: number | undefined; root: string }
@@ -127,6 +129,7 @@ export function decodeMessage(text: string): Message | null {
 			return { type };
 		case "want":
 		case "have":
+		case "elsewhere":
 			need(isRanges(value.blocks));
 			return value as Message;
 		case "size":
