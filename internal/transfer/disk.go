@@ -46,6 +46,7 @@ type disk struct {
 	ours    map[string]bool // final names that this transfer made
 	old     map[uint32]*oldFile
 	pending []byte // records that are not in the journal yet
+	finals  []byte // those that may come there only when the content is safe
 	dirty   map[*diskFile]bool
 	unsaved int
 	flushMu sync.Mutex
@@ -330,7 +331,8 @@ func diskError(err error) error {
 	return err
 }
 
-// write puts a verified block at its place. It is safe after a crash once flush has returned.
+// write puts a verified block at its place, and into the journal: it outlives this process from then on, and a crash of the machine once flush has returned. What such a crash has
+// taken is found by verify.
 func (d *disk) write(b block, h Hash, data []byte) error {
 	f, err := d.acquire(b.file)
 	if err != nil {
@@ -345,6 +347,7 @@ func (d *disk) write(b block, h Hash, data []byte) error {
 		d.pending = appendRecord(d.pending, recordBlocks, append(record, h[:]...))
 		d.dirty[f] = true
 		d.unsaved += len(data)
+		err = d.writeJournalLocked()
 	}
 	flush := d.unsaved >= flushBytes
 	d.mu.Unlock()
@@ -389,7 +392,14 @@ func (d *disk) read(b block, buf []byte) (int, error) {
 	return n, err
 }
 
-// flush makes what was written survive a crash: content first, then the journal that claims it.
+// writeJournalLocked needs d.mu.
+func (d *disk) writeJournalLocked() error {
+	_, err := d.journal.Write(d.pending)
+	d.pending = d.pending[:0]
+	return err
+}
+
+// flush makes what was written survive a crash of the machine: content first, then the journal that calls a file final.
 func (d *disk) flush() error {
 	d.flushMu.Lock()
 	defer d.flushMu.Unlock()
@@ -398,8 +408,12 @@ func (d *disk) flush() error {
 
 func (d *disk) flushLocked() error {
 	d.mu.Lock()
-	dirty, pending := d.dirty, d.pending
-	d.dirty, d.pending, d.unsaved = map[*diskFile]bool{}, nil, 0
+	dirty, finals := d.dirty, d.finals
+	if d.unsaved == 0 && len(d.pending) == 0 && len(finals) == 0 {
+		d.mu.Unlock()
+		return nil
+	}
+	d.dirty, d.finals, d.unsaved = map[*diskFile]bool{}, nil, 0
 	var files []*os.File
 	for f := range dirty {
 		if f.file != nil {
@@ -408,21 +422,19 @@ func (d *disk) flushLocked() error {
 		}
 	}
 	d.mu.Unlock()
-	var err error
-	if len(pending) > 0 {
-		err = syncAll(files)
-	}
+	err := syncAll(files)
 	d.mu.Lock()
 	for f := range dirty {
 		if f.file != nil {
 			f.users--
 		}
 	}
-	d.mu.Unlock()
-	if err != nil || len(pending) == 0 {
-		return diskError(err)
+	if err == nil {
+		d.pending = append(d.pending, finals...)
+		err = d.writeJournalLocked()
 	}
-	if _, err := d.journal.Write(pending); err != nil {
+	d.mu.Unlock()
+	if err != nil {
 		return diskError(err)
 	}
 	return diskError(d.journal.Sync())
@@ -532,7 +544,7 @@ func (d *disk) prepare(fin finish) error {
 		}
 	}
 	d.dirty[f] = true
-	d.pending = appendRecord(d.pending, recordFinal, binary.BigEndian.AppendUint32(nil, fin.file))
+	d.finals = appendRecord(d.finals, recordFinal, binary.BigEndian.AppendUint32(nil, fin.file))
 	return nil
 }
 
