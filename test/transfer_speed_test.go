@@ -6,11 +6,13 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -285,6 +287,111 @@ func fileRate(t *testing.T, server string, ends [2]speedEnd, size int64, file, w
 func (m *member) state() (text string) {
 	m.do(patience, `const r = end.receiving; return JSON.stringify({ bytes: r?.bytes, arrived: r?.arrivedBytes, accepted: r?.accepted, files: r?.files })`, &text)
 	return text
+}
+
+// TestFilesFasterThanWormhole sends one large file from a program to another on one machine, beside wormhole-william, which does the same over a mailbox and a relay of its own; all
+// of it in a network namespace, so that nothing leaves the machine. MADANG_TRANSFER_MIB changes the size of 10 GiB.
+func TestFilesFasterThanWormhole(t *testing.T) {
+	if os.Getenv("MADANG_TEST_LONG") == "" {
+		t.Skip("set MADANG_TEST_LONG to run it")
+	}
+	rival, err := exec.LookPath("wormhole-william")
+	if err != nil || exec.Command("/usr/bin/python3", "-c", "import wormhole_mailbox_server, wormhole_transit_relay").Run() != nil {
+		t.Skip("needs the Debian packages wormhole-william, python3-magic-wormhole-mailbox-server and magic-wormhole-transit-relay")
+	}
+	size := int64(10 << 30)
+	if mib, err := strconv.Atoi(os.Getenv("MADANG_TRANSFER_MIB")); err == nil {
+		size = int64(mib) << 20
+	}
+	n := newNetwork(t)
+	a := n.Host("a", lab.HostConfig{Kind: lab.Open})
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	// Sparse: reading it costs neither side a disk, and what arrives is written whole.
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Truncate(file, size)); err != nil {
+		t.Fatal(err)
+	}
+	want := hashFile(t, file)
+
+	// The rival's relay has a name that is built in: in its mount namespace that is this machine.
+	hosts := filepath.Join(dir, "hosts")
+	if err := os.WriteFile(hosts, []byte("127.0.0.1 localhost transit.magic-wormhole.io\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	start := func(stdin, folder string, command ...string) (*lab.Process, *lab.Tail) {
+		t.Helper()
+		cmd := exec.Command("unshare", append([]string{"--mount", "sh", "-c", `mount --bind "$0" /etc/hosts && exec "$@"`, hosts}, command...)...)
+		log := &lab.Tail{}
+		cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = folder, strings.NewReader(stdin), log, log
+		p, err := a.Start(cmd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.Kill)
+		return p, log
+	}
+	listens := func(address string) {
+		t.Helper()
+		for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+			c, err := a.DialContext(t.Context(), "tcp", address)
+			if err == nil {
+				c.Close()
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatal(err)
+			}
+		}
+	}
+	start("", dir, "/usr/bin/twist3", "wormhole-mailbox", "--port=tcp:4000:interface=127.0.0.1", "--channel-db="+filepath.Join(dir, "mailbox.db"))
+	start("", dir, "/usr/bin/twist3", "transitrelay", "--port=tcp:4001:interface=127.0.0.1")
+	listens("127.0.0.1:4000")
+	listens("127.0.0.1:4001")
+
+	wormhole := func() time.Duration {
+		out := t.TempDir()
+		defer os.RemoveAll(out)
+		sender, said := start("", dir, rival, "send", "--hide-progress", "--relay-url", "ws://127.0.0.1:4000/v1", "--code", "7-quick-otter", file)
+		for deadline := time.Now().Add(patience); !strings.Contains(said.String(), "7-quick-otter"); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("wormhole-william does not send: %s", said)
+			}
+		}
+		started := time.Now()
+		receiver, log := start("y\n", out, rival, "receive", "--hide-progress", "--relay-url", "ws://127.0.0.1:4000/v1", "7-quick-otter")
+		if err := receiver.Err(); err != nil {
+			t.Fatalf("wormhole-william: %v\n%s\n%s", err, log, said)
+		}
+		took := time.Since(started)
+		sender.Kill()
+		if hashFile(t, filepath.Join(out, "file")) != want {
+			t.Error("another file has arrived")
+		}
+		return took
+	}
+	ours := func() time.Duration {
+		out := t.TempDir()
+		defer os.RemoveAll(out)
+		env := []string{"SSL_CERT_FILE=" + n.certificate.CertFile}
+		s := startEndOn(t, a.Namespace, env, t.TempDir(), "send", file, "--no-code", "--server", n.site(a))
+		s.ready = s.until("ready")
+		started := time.Now()
+		r := startEndOn(t, a.Namespace, env, t.TempDir(), "receive", s.link(), out)
+		<-r.process.Done()
+		took := time.Since(started)
+		r.succeeds()
+		s.succeeds()
+		if hashFile(t, filepath.Join(out, "file")) != want {
+			t.Error("another file has arrived")
+		}
+		return took
+	}
+	rate := func(d time.Duration) float64 { return float64(size) / (1 << 20) / d.Seconds() }
+	us, them := ours(), wormhole()
+	t.Logf("%d MiB: madang %.1f MiB/s, wormhole-william %.1f MiB/s (%.2f times)", size>>20, rate(us), rate(them), them.Seconds()/us.Seconds())
+	if us > them {
+		t.Errorf("slower than wormhole-william: %v, %v", us, them)
+	}
 }
 
 // TestTransferOverLongPaths compares with plain TCP over the same emulated path; it takes minutes and is for people. One SCTP association is what other tools have.
