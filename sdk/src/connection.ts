@@ -158,6 +158,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 	#repairs = 0;
 	#brokenAtMs: number | null = null;
 	#askedAtMs = Number.NEGATIVE_INFINITY;
+	#restartedAtMs = Number.NEGATIVE_INFINITY; // ICE, by either side, until a path was found
 	#repairTimer: ReturnType<typeof setTimeout> | undefined;
 	#disconnectedTimer: ReturnType<typeof setTimeout> | undefined;
 	#politeTimer: ReturnType<typeof setTimeout> | undefined;
@@ -261,6 +262,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 		this.#attempt?.close();
 		this.#heardAtMs = null;
 		this.#silent = false;
+		this.#restartedAtMs = Number.NEGATIVE_INFINITY;
 		const pc = this.#create(this.#host.iceServers());
 		const attempt = new Attempt(id, pc);
 		this.#attempt = attempt;
@@ -530,8 +532,14 @@ export class Connection extends Emitter<ConnectionEvents> {
 		} else {
 			attempt.ignoring = !this.polite && pc.signalingState !== "stable";
 			if (attempt.ignoring) return;
+			const former = pc.currentRemoteDescription;
 			await pc.setRemoteDescription(description); // rolls back an offer of ours
 			if (this.#attempt !== attempt) return;
+			if (former && ufrag(former) !== ufrag(description)) {
+				this.#restartedAtMs = performance.now();
+				clearTimeout(this.#politeTimer);
+				this.#politeTimer = undefined;
+			}
 			this.#adopt(attempt, sources);
 			this.#openChannels(attempt);
 			this.#attach(attempt);
@@ -542,6 +550,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 		if (this.#attempt !== attempt) return;
 		if (description.type === "answer") this.#adopt(attempt, sources);
 		attempt.agreed = true;
+		if (this.#repairTimer !== undefined && attempt.everConnected) this.#planRepair(); // the path is looked for from now on
 		this.#tune(attempt);
 		this.#attach(attempt); // a screen that has waited for the first agreement
 		this.emit("tracks");
@@ -585,13 +594,14 @@ export class Connection extends Emitter<ConnectionEvents> {
 		if (connectionState === "connected") {
 			clearTimeout(this.#disconnectedTimer);
 			this.#disconnectedTimer = undefined;
+			this.#restartedAtMs = Number.NEGATIVE_INFINITY;
 			attempt.everConnected = true;
 			if (!this.#silent) this.#mended();
 			this.#beatTimer ??= setInterval(() => this.#beat(), beatMs);
 		} else if (connectionState === "failed" || iceConnectionState === "failed") {
 			this.#broken();
 			if (this.#host.wire) this.#setState("failed");
-			this.#mend();
+			this.#mend(attempt.everConnected && undecipherable(attempt.pc));
 		} else if (connectionState === "disconnected" || iceConnectionState === "disconnected") {
 			this.#broken();
 			this.#disconnectedTimer ??= setTimeout(() => {
@@ -637,13 +647,21 @@ export class Connection extends Emitter<ConnectionEvents> {
 	#mend(anew = false): void {
 		const attempt = this.#attempt;
 		if (this.#closed || !attempt || this.#host.wire) return;
-		if (this.#repairTimer !== undefined && this.#repairs > 0) return;
+		if (this.#repairTimer !== undefined && this.#repairs > 0 && !anew) return;
 		if (!attempt.everConnected && this.#repairTimer !== undefined && attempt.pc.connectionState !== "failed") return;
+		if (this.#repairs === 0 && this.#restartUnderWay() && !anew) {
+			// It counts as the first.
+			this.#repairs = 1;
+			this.#planRepair();
+			return;
+		}
 		this.#repairs++;
 		this.#planRepair();
 		if (this.#repairs > 1) this.#host.refreshIce();
 		const over = anew || attempt.pc.signalingState === "closed" || undecipherable(attempt.pc);
-		const renew = over || !attempt.agreed || this.#repairs > restartsBeforeRenewal;
+		// A restart that nobody has answered yet is still the first.
+		const restarts = takesOneRestart(attempt.pc) && !restarting(attempt.pc) ? 1 : restartsBeforeRenewal;
+		const renew = over || !attempt.agreed || this.#repairs > restarts;
 		const repair = () => {
 			if (this.#attempt !== attempt || this.#closed) return;
 			if (renew) this.#renew();
@@ -661,10 +679,10 @@ export class Connection extends Emitter<ConnectionEvents> {
 		}
 	}
 
-	/** The other side asks for a restart. */
+	/** The other side asks for a restart. Where both have noticed, ours is on its way. */
 	#restart(attempt: Attempt): void {
 		const nowMs = performance.now();
-		if (this.#closed || this.#host.wire || nowMs - this.#askedAtMs < restartMs) return;
+		if (this.#closed || this.#host.wire || nowMs - this.#askedAtMs < restartMs || this.#restartUnderWay()) return;
 		this.#askedAtMs = nowMs;
 		const { pc } = attempt;
 		if (undecipherable(pc) || (pc.connectionState === "failed" && this.#repairs >= restartsBeforeRenewal))
@@ -672,8 +690,14 @@ export class Connection extends Emitter<ConnectionEvents> {
 		else this.#restartNow(attempt);
 	}
 
+	/** Either side has restarted ICE, and has had little time since to find a path. */
+	#restartUnderWay(): boolean {
+		return performance.now() - this.#restartedAtMs < (repairMs[0] as number);
+	}
+
 	#restartNow(attempt: Attempt): void {
-		if (attempt.pc.signalingState === "closed") return;
+		if (attempt.pc.signalingState === "closed" || restarting(attempt.pc)) return;
+		this.#restartedAtMs = performance.now();
 		this.#applyIceServers(attempt.pc);
 		attempt.pc.restartIce();
 		// Where an offer is pending already, its answer comes first, or never: then the connection is made anew.
@@ -827,7 +851,30 @@ function keepRole(pc: RTCPeerConnection, sdp: string): string {
 	return sdp.replace(/^a=setup:actpass/gm, `a=setup:${role}`);
 }
 
-/** DTLS has failed, not ICE, so another path would not help. Firefox's may fail while it answers an ICE restart. */
+function ufrag(description: RTCSessionDescriptionInit | null): string | undefined {
+	return /^a=ice-ufrag:(.+?)\r?$/m.exec(description?.sdp ?? "")?.[1];
+}
+
+/** An offer of ours that restarts ICE waits for its answer. */
+function restarting({
+	pendingLocalDescription: pending,
+	currentLocalDescription: current,
+}: RTCPeerConnection): boolean {
+	return pending?.type === "offer" && current !== null && ufrag(pending) !== ufrag(current);
+}
+
+/**
+ * Firefox is on either side. While it looks for a path it sends on the former one; at another restart before it has found one, it drops that, too
+ * (`NrIceMediaStream::SetIceCredentials`): what it sends then finds no path at all, which its DTLS takes for an error, for good.
+ */
+function takesOneRestart({
+	currentLocalDescription: local,
+	currentRemoteDescription: remote,
+}: RTCPeerConnection): boolean {
+	return [local, remote].some((description) => /^o=mozilla/m.test(description?.sdp ?? ""));
+}
+
+/** DTLS has failed, not ICE, so another path would not help. */
 function undecipherable({ connectionState, iceConnectionState }: RTCPeerConnection): boolean {
 	return connectionState === "failed" && iceConnectionState !== "failed";
 }
