@@ -6,10 +6,8 @@ export CGO_ENABLED ?= 0
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
-# Each fuzz target runs this long in make test.
-FUZZTIME ?= 8s
 
-.PHONY: run build web check check-static test fuzz bench setup clean
+.PHONY: run build web check check-static test test-units test-web fuzz bench setup clean
 
 run: build
 	bin/madang serve
@@ -53,8 +51,16 @@ setup:
 test: setup
 	./scripts/test
 
+# More at a time than there are processors: most of what is parallel waits for a foreign program or a clock.
+test-units:
+	./scripts/go-test -parallel 8 ./cmd/... ./internal/...
+
+test-web: node_modules/.package-lock.json
+	npm test
+
+# make fuzz FUZZTIME=10m
 fuzz:
-	./scripts/fuzz $(FUZZTIME)
+	./scripts/fuzz
 
 bench: build
 	go test -run '^$$' -bench . -benchmem ./internal/...
