@@ -183,7 +183,10 @@ export class Fetcher {
 		if (!lane || this.#over) return;
 		lane.heardAtMs = nowMs;
 		if (!lane.hello) {
-			if (message.type !== "hello" || message.role !== "sender") throw new WireError("malformed", "hello comes first");
+			if (message.type !== "hello" || message.role !== "sender") {
+				this.#host.endLane(id, "malformed");
+				return;
+			}
 			lane.hello = true;
 			this.senderName = message.name ?? null;
 			this.#greeted(lane);

@@ -182,6 +182,8 @@ abstract class End<Events extends EndEvents> extends Emitter<Events> {
 			// What was said last, such as why, has to leave the browser first.
 			if (message.code === "closed") this.lanes.drop(message.lane);
 			else setTimeout(() => this.lanes.drop(message.lane), farewellMs);
+		} else if (message.type === "lane-taken") {
+			this.lanes.taken(message.lane);
 		} else if (message.type === "lane-ready") {
 			this.#ready.add(message.lane);
 			this.#restate();

@@ -37,6 +37,9 @@ interface Lane {
 	/** Of our offer. */
 	offered: Uint8Array | null;
 	describing: boolean;
+	/** The worker has the channel. Nothing is said before: what comes on a channel that is being moved is lost, in Chromium without a trace. */
+	readonly taken: Promise<void>;
+	readonly take: () => void;
 	candidates: RTCIceCandidateInit[];
 	candidateTimer: ReturnType<typeof setTimeout> | undefined;
 	/** Descriptions and candidates are taken one after the other. */
@@ -74,6 +77,7 @@ export class Lanes extends Emitter<LanesEvents> {
 	offer(peer: string): void {
 		const lane = this.#create(randomName(9), peer);
 		this.#enqueue(lane, async () => {
+			await lane.taken;
 			await lane.pc.setLocalDescription();
 			const description = lane.pc.localDescription as RTCSessionDescription;
 			lane.offered = fingerprintOf(description.sdp);
@@ -86,6 +90,10 @@ export class Lanes extends Emitter<LanesEvents> {
 
 	#create(name: string, peer: string): Lane {
 		const pc = this.#connection();
+		let take = () => {};
+		const taken = new Promise<void>((resolve) => {
+			take = resolve;
+		});
 		const lane: Lane = {
 			number: ++this.#numbers,
 			name,
@@ -93,6 +101,8 @@ export class Lanes extends Emitter<LanesEvents> {
 			pc,
 			offered: null,
 			describing: true,
+			taken,
+			take,
 			candidates: [],
 			candidateTimer: undefined,
 			queue: Promise.resolve(),
@@ -192,6 +202,7 @@ export class Lanes extends Emitter<LanesEvents> {
 
 	#answer(lane: Lane, sdp: string, offered: Uint8Array): void {
 		this.#enqueue(lane, async () => {
+			await lane.taken;
 			await lane.pc.setRemoteDescription({ type: "offer", sdp });
 			await lane.pc.setLocalDescription();
 			const answer = (lane.pc.localDescription as RTCSessionDescription).sdp;
@@ -219,6 +230,11 @@ export class Lanes extends Emitter<LanesEvents> {
 		});
 	}
 
+	/** The worker has a lane's channel. */
+	taken(number: number): void {
+		this.#lanes.get(number)?.take();
+	}
+
 	/** Ends a lane; the other side is told. */
 	drop(number: number): void {
 		const lane = this.#lanes.get(number);
@@ -227,6 +243,7 @@ export class Lanes extends Emitter<LanesEvents> {
 
 	#drop(lane: Lane, tell = true): void {
 		if (!this.#lanes.delete(lane.number)) return;
+		lane.take();
 		clearTimeout(lane.timer);
 		clearTimeout(lane.candidateTimer);
 		lane.pc.onconnectionstatechange = null;

@@ -34,6 +34,8 @@ export interface FileState {
 export type FromWorker =
 	/** A receiver may have lanes now. */
 	| { type: "ready" }
+	/** The lane's channel has arrived. */
+	| { type: "lane-taken"; lane: number }
 	/** The lane is of no use any more. */
 	| { type: "lane-ended"; lane: number; code: string }
 	| { type: "lane-ready"; lane: number }

@@ -96,8 +96,10 @@ export class Server {
 		if (!lane) return;
 		let { receiver } = lane;
 		if (!receiver) {
-			if (message.type !== "hello" || message.role !== "receiver")
-				throw new WireError("malformed", "hello comes first");
+			if (message.type !== "hello" || message.role !== "receiver") {
+				this.#host.endLane(id, "malformed"); // the lane alone: no word of it is known to be a receiver's
+				return;
+			}
 			receiver = this.receivers.get(message.end) ?? {
 				end: message.end,
 				name: null,

@@ -71,6 +71,7 @@ abstract class End {
 			}
 		};
 		wire.onclose = () => this.endLane(lane, "closed");
+		this.post({ type: "lane-taken", lane });
 	}
 
 	setMessageBytes(lane: number, bytes: number): void {
