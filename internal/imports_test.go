@@ -22,7 +22,7 @@ var rows = []struct {
 	{"transfer", []string{"internal/transfer"}},
 	{"carriers", []string{"internal/carrier"}},
 	{"clients", []string{"internal/signalclient"}},
-	{"product", []string{"internal/channel", "internal/project"}},
+	{"product", []string{"internal/channel", "internal/depot", "internal/project"}},
 	{"media", []string{"internal/relay"}},
 	{"ground", []string{"internal/auth", "internal/store", "internal/signal", "internal/portmux", "internal/config", "internal/throttle", "internal/bench/measure"}},
 	{"words", []string{"internal/refusal"}},
@@ -43,6 +43,7 @@ var bans = []struct{ from, to, reason string }{
 	{"internal/web", "internal/channel", "pages use the SDK like everybody else"},
 	{"internal/signalclient", "internal/channel", "a client has nothing but the protocol"},
 	{"internal/transfer", "internal/channel", "both ends of a transfer are peers; the server has no part in it"},
+	{"internal/depot", "internal/store", "its objects are files: a database would copy each of them twice, and grow with them"},
 	{"internal/doctor", "internal/server", "doctor looks from outside"},
 	{"internal/doctor", "internal/channel", "doctor looks from outside"},
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/madang-rtc/madang/internal/auth"
+	"github.com/madang-rtc/madang/internal/depot"
 	"github.com/madang-rtc/madang/internal/project"
 	"github.com/madang-rtc/madang/internal/refusal"
 	"github.com/madang-rtc/madang/internal/store"
@@ -60,6 +61,7 @@ type Config struct {
 	Authorizer *auth.Authorizer // judges server keys
 	Channels   Channels         // nil: no server runs here, and operations on live channels answer not_running
 	TURN       TURN             // nil: there is no relay, and its operation answers not_running
+	Depots     *depot.Service   // nil: no server runs here, and operations on depots answer not_running
 	// ClientAddress says from where a request comes, if proxies stand in front; nil: from the connection's other end.
 	ClientAddress func(*http.Request) netip.Addr
 	// RequestsPerSecond bounds a server key whose project says nothing; default 50, with bursts of four seconds' worth. The administrator is not
@@ -77,6 +79,7 @@ type API struct {
 	huma     huma.API
 	requests *limiter // by server key
 	failures *limiter // by address
+	depots   *limiter // requests about depots, by address
 }
 
 // MaxBodyBytes is the size of the largest request body, as of the largest message of the signaling protocol.
@@ -96,7 +99,7 @@ func New(c Config) (*API, error) {
 	if c.ClientAddress == nil {
 		c.ClientAddress = connectionAddress
 	}
-	a := &API{c: c, log: c.Log, mux: http.NewServeMux(), requests: newLimiter(), failures: newLimiter()}
+	a := &API{c: c, log: c.Log, mux: http.NewServeMux(), requests: newLimiter(), failures: newLimiter(), depots: newLimiter()}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -106,6 +109,7 @@ func New(c Config) (*API, error) {
 	a.registerKeys()
 	a.registerTokens()
 	a.registerChannels()
+	a.registerDepots()
 	a.mux.HandleFunc("/", a.nowhere)
 	return a, nil
 }
@@ -126,15 +130,17 @@ func describe() huma.Config {
 		{Name: "keys", Description: "Browser keys, server keys, and the secrets that sign access tokens."},
 		{Name: "tokens", Description: "Access tokens, TURN credentials, the administrator's token."},
 		{Name: "channels", Description: "Definitions, live channels, peers, commands."},
+		{Name: "depots", Description: "What file transfers keep on the server while their sender is away: sealed objects that only the ends can read. See transfer.md, section 15."},
 	}
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		schemeAdmin:  {Type: "http", Scheme: "bearer", Description: "The administrator's token. `madang token admin` on the node's machine makes one; the former one does not work any more."},
 		schemeServer: {Type: "http", Scheme: "bearer", Description: "A project's server key, used from an address on its list."},
+		schemeDepot:  {Type: "http", Scheme: "bearer", Description: "One of the two tokens of a depot: the sender's, or the one that a transfer's link gives."},
 	}
 	return c
 }
 
-// Handler serves /v1 to the network. CORS is off: no page of another origin can read an answer.
+// Handler serves /v1 to the network. CORS is off, but for depots: no page of another origin can read an answer.
 func (a *API) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.serve(w, r, principal{}) })
 }
@@ -148,6 +154,10 @@ func (a *API) ControlHandler() http.Handler {
 func (a *API) serve(w http.ResponseWriter, r *http.Request, p principal) {
 	w.Header().Set("Cache-Control", "no-store") // answers hold keys and tokens
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if strings.HasPrefix(r.URL.Path, depotPrefix) {
+		a.serveDepot(w, r)
+		return
+	}
 	var err error
 	if !p.admin {
 		p, err = a.authenticate(r)
@@ -167,7 +177,7 @@ func (a *API) OpenAPI() ([]byte, error) { return json.Marshal(a.huma.OpenAPI()) 
 // nowhere answers what no operation takes.
 func (a *API) nowhere(w http.ResponseWriter, r *http.Request) {
 	var allowed []string
-	for _, m := range []string{http.MethodDelete, http.MethodGet, http.MethodPatch, http.MethodPost} {
+	for _, m := range []string{http.MethodDelete, http.MethodGet, http.MethodPatch, http.MethodPost, http.MethodPut} {
 		probe := r.Clone(r.Context())
 		probe.Method = m
 		if _, pattern := a.mux.Handler(probe); pattern != "/" {
@@ -187,14 +197,14 @@ func (a *API) nowhere(w http.ResponseWriter, r *http.Request) {
 
 // register adds an operation. Its handler's errors become problems.
 func register[I, O any](a *API, op huma.Operation, who access, handler func(context.Context, *I) (*O, error)) {
-	op.MaxBodyBytes = MaxBodyBytes + 1 // the reader's own limit comes first
+	op.MaxBodyBytes = maxDepotBody + 1 // the readers' own limits come first
 	op.Metadata = map[string]any{metadataAccess: who}
 	op.Security = who.security()
 	op.Errors = append(op.Errors, 401, 403, 404, 429, 503)
-	if op.Method == http.MethodPost || op.Method == http.MethodPatch {
+	if op.Method == http.MethodPost || op.Method == http.MethodPatch || op.Method == http.MethodPut {
 		op.Errors = append(op.Errors, 400, 409, 413)
 	}
-	if op.Method == http.MethodPost {
+	if op.Method == http.MethodPost && who.idempotent() {
 		op.Parameters = append(op.Parameters, &huma.Param{
 			Name: "Idempotency-Key", In: "header", Schema: &huma.Schema{Type: huma.TypeString, MinLength: new(1), MaxLength: new(255)},
 			Description: "A text of the client's own for this request. The same request with the same text within 24 hours gets the first one's answer, and does nothing a second time.",

@@ -75,6 +75,9 @@ func checkAnswer(t *testing.T, method, path string, res *http.Response, body []b
 		t.Errorf("%s %s is %s, which the document does not name", op.OperationID, status, media)
 		return
 	}
+	if media == "application/octet-stream" {
+		return // objects are nobody's to describe
+	}
 	var v any
 	if err := json.Unmarshal(body, &v); err != nil {
 		t.Errorf("%s %s: %v", op.OperationID, status, err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/madang-rtc/madang/internal/api"
 	"github.com/madang-rtc/madang/internal/auth"
+	"github.com/madang-rtc/madang/internal/depot"
 	"github.com/madang-rtc/madang/internal/project"
 	"github.com/madang-rtc/madang/internal/refusal"
 	"github.com/madang-rtc/madang/internal/store"
@@ -34,7 +35,11 @@ func FuzzRequest(f *testing.F) {
 	}
 	m := &meeting{}
 	m.open("home", "demo", "p1")
-	a, err := api.New(api.Config{DB: db, Projects: projects, Authorizer: authorizer, TURN: relay{}, Channels: m})
+	depots, err := depot.Load(depot.Config{Dir: f.TempDir()})
+	if err != nil {
+		f.Fatal(err)
+	}
+	a, err := api.New(api.Config{DB: db, Projects: projects, Authorizer: authorizer, TURN: relay{}, Channels: m, Depots: depots})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -56,6 +61,10 @@ func FuzzRequest(f *testing.F) {
 		{"DELETE", "/v1/channels/demo/peers/p1?project=home&reason=%ff%00&banSeconds=0", "", ""},
 		{"POST", "/v1/channels/demo/commands?project=home", "", "{\"name\":\"x\",\"data\":\"\xff\",\"to\":[\"p1\"]}"},
 		{"POST", "/v1/channels/%2e%2e%2f/commands?project=home", "Content-Type: text/plain", `{"name":"x"}`},
+		{"PUT", "/v1/depots/abcdefghij234567", "Origin: https://x.example", `{"key":"k","upload":"` + strings.Repeat("A", 43) + `","read":"` + strings.Repeat("B", 43) + `"}`},
+		{"POST", "/v1/depots/abcdefghij234567/objects", "Content-Type: application/octet-stream", "\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x1c0123456789012345678901234567"},
+		{"GET", "/v1/depots/abcdefghij234567/objects?numbers=0-3,17", "", ""},
+		{"PUT", "/v1/depots/abcdefghij234567/taker", "", `{"taker":"AAAAAAAAAAAAAAAAAAAA"}`},
 		{"OPTIONS", "/v1/projects/home/../../x//y", "X-HTTP-Method-Override: DELETE", ""},
 	} {
 		f.Add(s.method, s.target, s.header, []byte(s.body))

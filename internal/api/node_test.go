@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/madang-rtc/madang/internal/api"
 	"github.com/madang-rtc/madang/internal/auth"
+	"github.com/madang-rtc/madang/internal/depot"
 	"github.com/madang-rtc/madang/internal/project"
 	"github.com/madang-rtc/madang/internal/refusal"
 	"github.com/madang-rtc/madang/internal/store"
@@ -36,6 +38,7 @@ type node struct {
 	db       *store.DB
 	projects *project.Service
 	auth     *auth.Authorizer
+	depots   *depot.Service
 	api      *api.API
 	admin    string
 	log      *bytes.Buffer
@@ -58,7 +61,10 @@ func start(t *testing.T, o options) *node {
 	if n.auth, err = auth.New(auth.Config{Directory: n.projects.Directory(), Development: true}); err != nil {
 		t.Fatal(err)
 	}
-	c := api.Config{DB: db, Projects: n.projects, Authorizer: n.auth, TURN: relay{}, Log: slog.New(slog.NewTextHandler(n.log, nil))}
+	if n.depots, err = depot.Load(depot.Config{Dir: filepath.Join(o.dir, "depot")}); err != nil {
+		t.Fatal(err)
+	}
+	c := api.Config{DB: db, Projects: n.projects, Authorizer: n.auth, TURN: relay{}, Depots: n.depots, Log: slog.New(slog.NewTextHandler(n.log, nil))}
 	if o.meeting != nil {
 		c.Channels = o.meeting
 	}

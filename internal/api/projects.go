@@ -33,6 +33,8 @@ type Settings struct {
 	RequestsPerSecond float64 `json:"requestsPerSecond" doc:"Rate of REST requests of each server key. 0: the node's default."`
 	PlayRTC           bool    `json:"playrtc" doc:"PlayRTC clients are accepted. The sandbox always accepts them."`
 	PlayRTCRoles      bool    `json:"playrtcRoles" doc:"Of PlayRTC clients only hosts may remove other peers and close channels. Otherwise every member may, as in PlayRTC."`
+	DepotBytes        int64   `json:"depotBytes" doc:"How much file transfers may keep on the server for receivers who come later, together. 0: nothing."`
+	DepotHours        int     `json:"depotHours" doc:"How long it is kept. 0: 24 hours."`
 }
 
 // SettingsChange changes some settings.
@@ -46,6 +48,8 @@ type SettingsChange struct {
 	RequestsPerSecond *float64 `json:"requestsPerSecond,omitempty" minimum:"0" maximum:"100000"`
 	PlayRTC           *bool    `json:"playrtc,omitempty"`
 	PlayRTCRoles      *bool    `json:"playrtcRoles,omitempty"`
+	DepotBytes        *int64   `json:"depotBytes,omitempty" minimum:"0" maximum:"9007199254740992"`
+	DepotHours        *int     `json:"depotHours,omitempty" minimum:"0" maximum:"2160"`
 }
 
 func (c *SettingsChange) apply(s *project.Settings) {
@@ -58,6 +62,8 @@ func (c *SettingsChange) apply(s *project.Settings) {
 	set(&s.RequestsPerSecond, c.RequestsPerSecond)
 	set(&s.PlayRTC, c.PlayRTC)
 	set(&s.PlayRTCRoles, c.PlayRTCRoles)
+	set(&s.DepotBytes, c.DepotBytes)
+	set(&s.DepotHours, c.DepotHours)
 }
 
 // set changes what is there if there is something new.
@@ -197,10 +203,15 @@ func (a *API) registerProjects() {
 
 	register(a, huma.Operation{
 		OperationID: "delete-project", Method: http.MethodDelete, Path: "/v1/projects/{project}", Tags: []string{"projects"}, Summary: "Delete a project",
-		Description: "Its keys, secrets, channel definitions and usage go with it, and its channels end. The project home cannot be deleted.", DefaultStatus: http.StatusNoContent,
+		Description: "Its keys, secrets, channel definitions, usage and kept files go with it, and its channels end. The project home cannot be deleted.", DefaultStatus: http.StatusNoContent,
 	}, adminOnly, func(ctx context.Context, in *ProjectPath) (*nothing, error) {
 		if err := a.c.Projects.Delete(ctx, in.Project); err != nil {
 			return nil, err
+		}
+		if a.c.Depots != nil {
+			if err := a.c.Depots.RemoveProject(in.Project); err != nil {
+				return nil, err
+			}
 		}
 		return nil, a.closeAll(ctx, in.Project, refusal.ChannelClosed)
 	})

@@ -45,6 +45,18 @@ func New(c Config) (*Authorizer, error) {
 // A token is enough by itself, and what it says prevails; a key that comes with it is not looked at. With a key alone, the client's
 // wishes are heard, except that nobody becomes a host by wishing.
 func (a *Authorizer) Join(ctx context.Context, cr Credentials) (Grant, error) {
+	g, err := a.Admit(ctx, cr)
+	if err != nil {
+		return Grant{}, err
+	}
+	if err := a.c.Directory.CountJoin(ctx, g.Project); err != nil {
+		return Grant{}, err
+	}
+	return g, nil
+}
+
+// Admit says what Join would, and counts nothing: for what peers of a channel may do beside it.
+func (a *Authorizer) Admit(ctx context.Context, cr Credentials) (Grant, error) {
 	if !ValidChannelName(cr.Channel) {
 		return Grant{}, refusal.Newf(refusal.InvalidField, "A channel's name is 1 to 64 of A-Z a-z 0-9 . _ ~ -").With("field", "channel")
 	}
@@ -69,9 +81,6 @@ func (a *Authorizer) Join(ctx context.Context, cr Credentials) (Grant, error) {
 	}
 	if g.Definition == nil && !project.OpenChannels && !create {
 		return Grant{}, refusal.New(refusal.ChannelNotFound)
-	}
-	if err := a.c.Directory.CountJoin(ctx, project.ID); err != nil {
-		return Grant{}, err
 	}
 	return g, nil
 }

@@ -7,6 +7,7 @@
 package project
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -49,7 +50,7 @@ type Project struct {
 	UpdatedAt time.Time
 }
 
-// Settings are what an administrator may set for a project. A number that is 0 is no limit.
+// Settings are what an administrator may set for a project. A number that is 0 is no limit, unless its comment says otherwise.
 type Settings struct {
 	RequireToken      bool    `json:"requireToken"`      // a browser key alone is not enough
 	OpenChannels      bool    `json:"openChannels"`      // any channel name may be used; otherwise only defined ones
@@ -60,6 +61,16 @@ type Settings struct {
 	RequestsPerSecond float64 `json:"requestsPerSecond"` // REST, for each server key; 0: the node's default
 	PlayRTC           bool    `json:"playrtc"`           // PlayRTC clients are accepted; in the sandbox they always are
 	PlayRTCRoles      bool    `json:"playrtcRoles"`      // of them, only hosts may remove others and close channels
+	DepotBytes        int64   `json:"depotBytes"`        // that transfers may keep on the server, together; 0: none may
+	DepotHours        int     `json:"depotHours"`        // how long they are kept; 0: DefaultDepotHours
+}
+
+// DefaultDepotHours is how long files wait on the server for receivers where the project says nothing.
+const DefaultDepotHours = 24
+
+// DepotLifetime is how long files wait on the server for receivers.
+func (s *Settings) DepotLifetime() time.Duration {
+	return time.Duration(cmp.Or(s.DepotHours, DefaultDepotHours)) * time.Hour
 }
 
 // DefaultSettings are those of a new project.
@@ -68,6 +79,7 @@ func DefaultSettings() Settings { return Settings{OpenChannels: true} }
 const (
 	maxPeersPerChannel = 10_000
 	maxRate            = 100_000
+	maxDepotHours      = 90 * 24
 	maxQuota           = int64(1) << 53 // what JSON numbers carry exactly (RFC 8259 §6)
 )
 
@@ -80,6 +92,10 @@ func (s *Settings) Check() error {
 		return invalid("joinsPerDay", "is between 0 and 2^53")
 	case s.RelayBytesPerDay < 0 || s.RelayBytesPerDay > maxQuota:
 		return invalid("relayBytesPerDay", "is between 0 and 2^53")
+	case s.DepotBytes < 0 || s.DepotBytes > maxQuota:
+		return invalid("depotBytes", "is between 0 and 2^53")
+	case s.DepotHours < 0 || s.DepotHours > maxDepotHours:
+		return invalid("depotHours", "is between 0 and %d", maxDepotHours)
 	case !(s.JoinsPerSecond >= 0 && s.JoinsPerSecond <= maxRate): // NaN too
 		return invalid("joinsPerSecond", "is between 0 and %d", maxRate)
 	case !(s.RequestsPerSecond >= 0 && s.RequestsPerSecond <= maxRate):

@@ -51,6 +51,12 @@ const (
 	NotAuthentic        Code = "not_authentic"        // The other side does not know the secret of the link: somebody in between may be lying, or the link is damaged.
 	CodeWrong           Code = "code_wrong"           // The words of the code are wrong.
 	CodeSpent           Code = "code_spent"           // The code is used up. Ask the sender for a new one.
+	DepotOff            Code = "depot_off"            // This server keeps no files for later. Its operator can allow it for the project.
+	DepotFull           Code = "depot_full"           // The server has no room left for this transfer: the project's quota for kept files is used up.
+	DepotDiskFull       Code = "depot_disk_full"      // The server's disk is full: it cannot keep the files now.
+	DepotUnknown        Code = "depot_unknown"        // Nothing of this transfer waits on the server.
+	DepotToken          Code = "depot_token"          // This token does not open what waits on the server for this transfer.
+	DepotExpired        Code = "depot_expired"        // The server has kept the files as long as it may, and has removed them. Ask the sender to send them again.
 	SourceChanged       Code = "source_changed"       // The file was changed while it was being sent.
 	SourceUnreadable    Code = "source_unreadable"    // The sender cannot read the file.
 	Corrupt             Code = "corrupt"              // What arrived is not what was sent.

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/madang-rtc/madang/internal/channel"
+	"github.com/madang-rtc/madang/internal/depot"
 	"github.com/madang-rtc/madang/internal/playrtc"
 	"github.com/madang-rtc/madang/internal/portmux"
 	"github.com/madang-rtc/madang/internal/signalserver"
@@ -86,6 +87,7 @@ type counts struct {
 	signals  *signalserver.Server
 	playrtcs *playrtc.Server
 	port     *portmux.Mux
+	depots   *depot.Service
 }
 
 var (
@@ -101,7 +103,10 @@ var (
 	descPlayRTC    = prometheus.NewDesc("madang_playrtc", "What is held for PlayRTC clients.", []string{"what"}, nil)
 	descUndecided  = prometheus.NewDesc("madang_undecided_connections", "TCP connections that have not said yet what they are.", nil, nil)
 	descEvicted    = prometheus.NewDesc("madang_evicted_connections_total", "TCP connections closed because too many had said nothing.", nil, nil)
-	allDescription = []*prometheus.Desc{descChannels, descPeers, descPending, descJoined, descResumed, descMessages, descDelivered, descEnded, descLinks, descPlayRTC, descUndecided, descEvicted}
+	descDepots     = prometheus.NewDesc("madang_depots", "Transfers that wait on this node for a receiver.", []string{"project"}, nil)
+	descDepotBytes = prometheus.NewDesc("madang_depot_used_bytes", "What they use of the project's quota.", []string{"project"}, nil)
+	descDepotMoved = prometheus.NewDesc("madang_depot_bytes_total", "Sealed bytes that went into depots and out of them.", []string{"project", "direction"}, nil)
+	allDescription = []*prometheus.Desc{descDepots, descDepotBytes, descDepotMoved, descChannels, descPeers, descPending, descJoined, descResumed, descMessages, descDelivered, descEnded, descLinks, descPlayRTC, descUndecided, descEvicted}
 )
 
 func (c counts) Describe(ch chan<- *prometheus.Desc) {
@@ -135,6 +140,12 @@ func (c counts) Collect(ch chan<- prometheus.Metric) {
 	counter(descLinks, links.TimedOut, "timed_out")
 	counter(descLinks, links.Slow, "slow")
 	counter(descLinks, links.Limited, "limited")
+	for id, d := range c.depots.Stats() {
+		gauge(descDepots, d.Depots, id)
+		gauge(descDepotBytes, int(d.Used), id)
+		counter(descDepotMoved, d.In, id, "in")
+		counter(descDepotMoved, d.Out, id, "out")
+	}
 	old := c.playrtcs.Stats()
 	gauge(descPlayRTC, old.Sockets, "sockets")
 	gauge(descPlayRTC, old.Channels, "channels")

@@ -24,9 +24,11 @@ import (
 	"github.com/madang-rtc/madang/internal/auth"
 	"github.com/madang-rtc/madang/internal/channel"
 	"github.com/madang-rtc/madang/internal/config"
+	"github.com/madang-rtc/madang/internal/depot"
 	"github.com/madang-rtc/madang/internal/playrtc"
 	"github.com/madang-rtc/madang/internal/portmux"
 	"github.com/madang-rtc/madang/internal/project"
+	"github.com/madang-rtc/madang/internal/refusal"
 	"github.com/madang-rtc/madang/internal/relay"
 	"github.com/madang-rtc/madang/internal/signalserver"
 	"github.com/madang-rtc/madang/internal/store"
@@ -81,6 +83,13 @@ func (s *Server) build() error {
 	}
 	s.onCleanUp(func() { s.database.Close() })
 	projects, err := project.New(ctx, project.Config{DB: s.database, Log: s.log})
+	if err != nil {
+		return err
+	}
+	depots, err := depot.Load(depot.Config{Dir: filepath.Join(c.Data, "depot"), Log: s.log, Keep: func(ctx context.Context, id string) bool {
+		_, err := projects.Get(ctx, id)
+		return !errors.Is(err, refusal.New(refusal.NotFound))
+	}})
 	if err != nil {
 		return err
 	}
@@ -156,7 +165,7 @@ func (s *Server) build() error {
 		return err
 	}
 	administration, err := api.New(api.Config{
-		DB: s.database, Projects: projects, Authorizer: authorizer, Channels: channelDirectory{channels}, TURN: ice,
+		DB: s.database, Projects: projects, Authorizer: authorizer, Channels: channelDirectory{channels}, TURN: ice, Depots: depots,
 		ClientAddress: address, Log: s.log,
 	})
 	if err != nil {
@@ -170,7 +179,7 @@ func (s *Server) build() error {
 	}
 
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(relays, counts{channels, signals, playrtcs, mux}, buildInfo())
+	registry.MustRegister(relays, counts{channels, signals, playrtcs, mux, depots}, buildInfo())
 	registerProcess(registry)
 
 	routes := http.NewServeMux()
@@ -200,6 +209,7 @@ func (s *Server) build() error {
 
 	s.parts = []part{
 		{"projects", projects.Run},
+		{"depots", depots.Run},
 		{"channels", channels.Run},
 		{"permits", permits.run},
 		{"relay", relays.Run},

@@ -245,6 +245,36 @@ export const codes = {
 		en: "The code is used up. Ask the sender for a new one.",
 		ko: "더 이상 쓸 수 없는 코드입니다. 보내는 사람에게 새 코드를 요청하세요.",
 	},
+	depot_off: {
+		retry: "never",
+		en: "This server keeps no files for later. Its operator can allow it for the project.",
+		ko: "이 서버는 파일을 보관하지 않습니다. 운영자가 프로젝트에 허용할 수 있습니다.",
+	},
+	depot_full: {
+		retry: "later",
+		en: "The server has no room left for this transfer: the project's quota for kept files is used up.",
+		ko: "서버에 이 전송을 보관할 공간이 없습니다. 프로젝트의 파일 보관 할당량을 모두 사용했습니다.",
+	},
+	depot_disk_full: {
+		retry: "later",
+		en: "The server's disk is full: it cannot keep the files now.",
+		ko: "서버의 디스크가 가득 차서 지금은 파일을 보관할 수 없습니다.",
+	},
+	depot_unknown: {
+		retry: "never",
+		en: "Nothing of this transfer waits on the server.",
+		ko: "이 전송에서 서버에 보관된 것이 없습니다.",
+	},
+	depot_token: {
+		retry: "never",
+		en: "This token does not open what waits on the server for this transfer.",
+		ko: "이 토큰으로는 서버에 보관된 전송을 열 수 없습니다.",
+	},
+	depot_expired: {
+		retry: "never",
+		en: "The server has kept the files as long as it may, and has removed them. Ask the sender to send them again.",
+		ko: "보관 기간이 지나 서버에서 파일이 삭제되었습니다. 보내는 사람에게 다시 보내 달라고 하세요.",
+	},
 	source_changed: {
 		retry: "never",
 		en: "The file was changed while it was being sent.",
