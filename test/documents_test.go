@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/madang-rtc/madang/internal/lab"
+	"github.com/madang-rtc/madang/internal/project"
 )
 
 // TestTokensMadeAsTheGuideSaysAdmit runs the examples of docs/api.md as they stand, and joins with what they make.
@@ -89,6 +90,11 @@ func TestTheOperationsGuideNamesEveryMetric(t *testing.T) {
 		}
 	}
 	visit{}.doctor(t, node.HTTP).wrong() // joins and relays, so that there is something to count
+	administer(t, node, "PATCH", "/v1/projects/sandbox", message{"settings": message{"depotBytes": 1 << 20}})
+	hash := strings.Repeat("A", 43)
+	if status, got := request(t, http.DefaultClient, "PUT", node.HTTP+"/v1/depots/abcdefghij234567", message{"key": project.SandboxKey, "upload": hash, "read": hash}, nil); status != http.StatusOK {
+		t.Fatalf("make a depot: %d %v", status, got)
+	}
 	request, err := http.NewRequestWithContext(within(t, patience), http.MethodGet, node.Metrics, nil)
 	if err != nil {
 		t.Fatal(err)
