@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
 export CGO_ENABLED ?= 0
+# No path of this machine is in what is built, so that builds, checks and tests, in whatever folder, compile each package once for all of them.
+export GOFLAGS := $(strip $(shell go env GOFLAGS 2>/dev/null) -trimpath)
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -13,7 +15,7 @@ run: build
 	bin/madang serve
 
 build: web
-	go build -trimpath -ldflags "-s -w -X github.com/madang-rtc/madang/internal/server.version=$(VERSION)" -o bin/madang ./cmd/madang
+	go build -ldflags "-s -w -X github.com/madang-rtc/madang/internal/server.version=$(VERSION)" -o bin/madang ./cmd/madang
 
 # The pages, the SDK and its reference, built into internal/web/dist, from where the program embeds them.
 WEB_SOURCES := $(shell find sdk ui docs scripts/docs.* -type f -not -path '*/node_modules/*' -not -path '*/dist/*' -not -path 'sdk/api/*' 2>/dev/null)

@@ -215,6 +215,7 @@ func wantHealthy(t *testing.T, node *lab.Node) {
 // TestHalfOpenSockets: ten thousand connections that begin something and do not go on, of five sorts. The node serves others meanwhile, and
 // lets go of those in the end.
 func TestHalfOpenSockets(t *testing.T) {
+	t.Parallel()
 	sockets := 10_000
 	if testing.Short() {
 		sockets = 1000
@@ -456,6 +457,7 @@ func TestMessagesNobodyShouldSend(t *testing.T) {
 
 // TestStopDrains: SIGTERM says goodbye to all, and the program ends in time with nothing but success.
 func TestStopDrains(t *testing.T) {
+	t.Parallel()
 	node := serve(t, lab.NodeConfig{Args: []string{"--drain-timeout", "5s"}})
 	ctx := within(t, patience)
 	var members []*wire

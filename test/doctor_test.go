@@ -228,6 +228,7 @@ func productionNode(t testing.TB, certificate lab.Certificate, args ...string) (
 }
 
 func TestDoctorJudgesCertificatesAsBrowsersDo(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		edit func(*x509.Certificate)
@@ -275,6 +276,7 @@ func TestDoctorJudgesCertificatesAsBrowsersDo(t *testing.T) {
 }
 
 func TestDoctorNamesWhatTheNetworkBlocks(t *testing.T) {
+	t.Parallel()
 	n := newNetwork(t)
 	blocked := n.Host("noudp", lab.HostConfig{Kind: lab.UDPBlocked})
 	https := n.Host("https", lab.HostConfig{Kind: lab.TCP443Only})
@@ -382,6 +384,7 @@ func proxyTo(t testing.TB, node *lab.Node, spoil func(*httputil.ReverseProxy) ht
 }
 
 func TestDoctorNamesWhatAProxySpoils(t *testing.T) {
+	t.Parallel()
 	node := serve(t, lab.NodeConfig{Args: []string{relayLoopback}})
 	t.Run("nothing", func(t *testing.T) {
 		visit{}.doctor(t, proxyTo(t, node, func(p *httputil.ReverseProxy) http.Handler { return p })).wrong()

@@ -1,6 +1,9 @@
 //go:build linux
 
 // Package test proves the program from outside, as its users see it: real browsers, real NATs, the binary that an operator starts.
+//
+// A test that mostly waits, or has a browser and does not judge how long something takes, says t.Parallel. The others come before all of those
+// and one after another: a gap in a call, or a rate, is measured on a machine that does nothing else.
 package test
 
 import (

@@ -29,6 +29,7 @@ func output(t *testing.T, dir, stdin, program string, args ...string) string {
 // TestOpenAPIDocumentAndGeneratedClient: the document that a running node serves is valid OpenAPI 3.1, and a client that a stranger's generator makes of it
 // compiles and works against the node.
 func TestOpenAPIDocumentAndGeneratedClient(t *testing.T) {
+	t.Parallel()
 	bin, err := filepath.Abs("../node_modules/.bin")
 	if err != nil {
 		t.Fatal(err)

@@ -55,6 +55,7 @@ func playrtcCall(t *testing.T, method, url, key, origin string) (token playrtcTo
 }
 
 func TestPlayRTCClientsUseTheProgram(t *testing.T) {
+	t.Parallel()
 	path, err := program()
 	if err != nil {
 		t.Fatal(err)

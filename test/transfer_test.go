@@ -282,6 +282,7 @@ func TestFoldersWithOddNamesArriveByCode(t *testing.T) {
 }
 
 func TestTenThousandSmallFiles(t *testing.T) {
+	t.Parallel()
 	files := 2000
 	if os.Getenv("MADANG_TEST_LONG") != "" {
 		files = 10_000
@@ -315,6 +316,7 @@ func TestTenThousandSmallFiles(t *testing.T) {
 
 // TestTransferSurvivesKills kills each part at several moments. What was sent twice is what was not flushed, or on its way.
 func TestTransferSurvivesKills(t *testing.T) {
+	t.Parallel()
 	size, mbit, allowed := int64(24<<20), 80.0, int64(20<<20)
 	if mib, err := strconv.Atoi(os.Getenv("MADANG_TRANSFER_MIB")); err == nil {
 		size, mbit, allowed = int64(mib)<<20, 0, 50<<20
@@ -412,6 +414,7 @@ func TestTenReceiversServeEachOther(t *testing.T) {
 }
 
 func TestFiveWrongCodesEndACode(t *testing.T) {
+	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
 	dir := t.TempDir()
 	randomFile(t, filepath.Join(dir, "file"), 1000, 1)
@@ -644,6 +647,7 @@ func TestALyingServerIsDetected(t *testing.T) {
 
 // TestTransfersThroughNATs: a direct path where one exists, and the node's relay over whatever leaves the building where none does. With -short one pair of each sort.
 func TestTransfersThroughNATs(t *testing.T) {
+	t.Parallel()
 	n := newNetwork(t)
 	hosts := map[string]*lab.Host{}
 	host := func(k lab.Kind, side string) *lab.Host {
@@ -669,6 +673,7 @@ func TestTransfersThroughNATs(t *testing.T) {
 	for _, test := range tests {
 		from, to := host(test.from, "from"), host(test.to, "to")
 		t.Run(test.from.String()+"-"+test.to.String(), func(t *testing.T) {
+			t.Parallel()
 			dir, out := t.TempDir(), t.TempDir()
 			want := randomFile(t, filepath.Join(dir, "file"), 2<<20, 5)
 			env := []string{"SSL_CERT_FILE=" + n.certificate.CertFile}
