@@ -112,7 +112,6 @@ type fetchLane struct {
 	id        int
 	end       string
 	sender    bool
-	depot     bool          // and it is not the sender, but what it has left on the server
 	owed      map[block]int // length
 	owedBytes int
 	window    int     // bytes that may be owed
@@ -124,7 +123,7 @@ type fetchLane struct {
 	unwanting bool    // nothing may be asked until unwanted has come
 	hashing   []Range // get-hashes without an answer, in order
 
-	// To another receiver, or a depot.
+	// To another receiver.
 	remote map[uint32]*bitmap // what it has
 	early  []Range            // of files that the sender has not told us about yet
 	ready  []uint32           // files of which it may have something for us
@@ -142,9 +141,8 @@ type fetcher struct {
 	choose   func(i uint32, e Entry) bool
 	resume   func(i uint32, e Entry) []Hash // zero hash: not had
 	lanes    map[int]*fetchLane
-	first    int  // files below need no more asking
-	covered  bool // nothing is missing that no depot has
-	asked    int  // how many entries the sender was asked for beyond, when a page was missing
+	first    int // files below need no more asking
+	asked    int // how many entries the sender was asked for beyond, when a page was missing
 	paused   bool
 	over     bool
 	all      bool // everything was chosen and nothing failed
@@ -160,6 +158,7 @@ type fetcher struct {
 	gained  time.Time     // when the last block came that was of use
 	between time.Duration // such blocks come about this long after each other
 	asking  int           // after so much patience: 1: once more for what others were given; 2: for anything
+	needy   time.Time     // since when for anything
 	liars   map[string]bool
 
 	bytes, arrived, resent int64 // verified and kept; arrived in this life; of those, had already
@@ -219,7 +218,6 @@ func (f *fetcher) addLane(now time.Time, id int, end string, sender bool) {
 		if f.chosen {
 			f.send(id, message{Type: typeAccept})
 		}
-		f.askSenderInstead()
 		f.askRoots(id)
 		f.askHashesOfOthers()
 	} else {
@@ -266,9 +264,7 @@ func (f *fetcher) removeLane(now time.Time, id int) {
 	if f.rootLane == id {
 		f.root, f.rootLane = rootNone, 0
 	}
-	f.covered = f.covered && !l.depot
-	f.dry = f.dry && !l.depot
-	if s := f.sources(); len(s) > 0 {
+	if s := f.senders(); len(s) > 0 {
 		f.askRoots(s[0].id)
 		f.askHashesOfOthers()
 		if !f.last {
@@ -295,6 +291,16 @@ func (f *fetcher) release(b block) {
 	f.stock(b.file)
 }
 
+// senders are the lanes to the sender, in the order of their ids.
+func (f *fetcher) senders() (list []*fetchLane) {
+	for _, id := range slices.Sorted(maps.Keys(f.lanes)) {
+		if f.lanes[id].sender {
+			list = append(list, f.lanes[id])
+		}
+	}
+	return list
+}
+
 // accept: the user agrees to those that choose says; nil: to all.
 func (f *fetcher) accept(now time.Time, choose func(i uint32, e Entry) bool) {
 	if f.chosen {
@@ -302,12 +308,13 @@ func (f *fetcher) accept(now time.Time, choose func(i uint32, e Entry) bool) {
 	}
 	f.chosen, f.choose = true, choose
 	f.turn = int(f.place * float64(len(f.files)))
-	for _, l := range f.sources() {
+	for _, l := range f.senders() {
 		f.send(l.id, message{Type: typeAccept})
 	}
 	for i := range f.entries {
 		f.begin(uint32(i))
 	}
+	f.askHashesOfOthers()
 	f.settle(now)
 }
 
@@ -319,7 +326,7 @@ func (f *fetcher) skip(now time.Time, i uint32) {
 	}
 	f.all = false
 	file.state = fileSkipped
-	for _, l := range f.sources() {
+	for _, l := range f.senders() {
 		if len(l.owed) > 0 && !l.unwanting {
 			l.unwanting = true // and ask for the rest again once what is on its way has come
 			f.send(l.id, message{Type: typeUnwant})
@@ -341,7 +348,7 @@ func (f *fetcher) giveBackFile(l *fetchLane, file uint32) {
 // pause stops asking; what was asked still comes.
 func (f *fetcher) pause(now time.Time, on bool) {
 	f.paused = on
-	for _, l := range f.sources() {
+	for _, l := range f.senders() {
 		f.send(l.id, message{Type: typePause, On: on})
 	}
 	f.request(now)
@@ -392,7 +399,7 @@ func (f *fetcher) check(i uint32) {
 		return
 	}
 	file.state = fileRooting
-	if s := f.sources(); len(s) > 0 {
+	if s := f.senders(); len(s) > 0 {
 		f.askRoot(s[0].id, i)
 	}
 }
@@ -455,14 +462,14 @@ func (f *fetcher) settle(now time.Time) {
 	}
 	if f.settled() {
 		if f.all && f.root != rootKnown && len(f.entries) > 0 {
-			if s := f.sources(); len(s) > 0 {
+			if s := f.senders(); len(s) > 0 {
 				f.askManifestRoot(s[0].id)
 			}
 			return
 		}
 		f.over = true
 		f.sayNews(now)
-		for _, l := range f.sources() {
+		for _, l := range f.senders() {
 			f.send(l.id, message{Type: typeProgress, Bytes: new(f.bytes), Done: true})
 			f.send(l.id, message{Type: typeComplete})
 		}
@@ -495,11 +502,6 @@ func (f *fetcher) message(now time.Time, lane int, m *message) error {
 	switch m.Type {
 	case typeManifest:
 		return f.manifest(now, l, m)
-	case typeHave:
-		if l.depot {
-			f.depotHas(l, m.Blocks)
-			f.request(now)
-		}
 	case typeAccepted:
 		l.accepted = true
 		f.request(now)
@@ -572,7 +574,7 @@ func (f *fetcher) manifest(now time.Time, l *fetchLane, m *message) error {
 			f.files = append(f.files, &fetchFile{size: e.size(), spread: uint32(f.place * float64(blocks(max(0, e.size()))))})
 		}
 		f.actions = append(f.actions, action{kind: doEntries, file: uint32(have)})
-		f.dry, f.covered = false, false
+		f.dry = false
 		for _, l := range f.lanes {
 			early := l.early
 			l.early = nil
@@ -861,7 +863,7 @@ func (f *fetcher) forgetRemote(l *fetchLane) {
 		file := f.files[n]
 		clear(file.offered)
 		for _, o := range f.lanes {
-			if b := o.remote[n]; b != nil && !o.sender {
+			if b := o.remote[n]; b != nil {
 				file.offered.add(*b)
 			}
 		}
@@ -878,7 +880,7 @@ func (f *fetcher) forgetAway() {
 
 // stock: there may be something of a file that other receivers can give.
 func (f *fetcher) stock(n uint32) {
-	f.dry, f.covered = false, false
+	f.dry = false
 	for _, l := range f.lanes {
 		f.stockLane(l, n)
 	}
@@ -893,7 +895,7 @@ func (f *fetcher) stockLane(l *fetchLane, n uint32) {
 // askHashesOf asks the sender for the hashes of what another receiver has and we have not: only with them can it be taken from there.
 func (f *fetcher) askHashesOf(r Range) {
 	s := f.senders()
-	if len(s) == 0 {
+	if len(s) == 0 || !f.chosen {
 		return
 	}
 	file := f.files[r.File]
@@ -974,6 +976,9 @@ func (f *fetcher) request(now time.Time) {
 		if f.company {
 			window = min(window, max(windowShared, int(l.rate*windowTime.Seconds())))
 		}
+		if f.asking == 2 && l.sender {
+			window = min(window, windowShared<<min(5, int(now.Sub(f.needy).Seconds()))) // a little at first: others may be at it too
+		}
 		if !l.accepted || l.unwanting || l.owedBytes > window*3/4 || len(l.owed) > owedBlocks*3/4 {
 			continue
 		}
@@ -1006,20 +1011,14 @@ func (f *fetcher) request(now time.Time) {
 
 // next is the next block to ask of a lane.
 func (f *fetcher) next(l *fetchLane) (block, bool) {
-	switch {
-	case !l.sender:
+	if !l.sender {
 		return f.nextOf(l)
-	case l.depot:
-		return f.nextInDepot(l)
 	}
 	if f.company {
 		// Also those who ask for what others were given ask for different blocks first.
 		if b, ok := f.nextFresh(); ok || f.fresh() {
 			return b, ok
 		}
-	}
-	if b, ok := f.nextBeyondDepots(); ok {
-		return b, ok
 	}
 	for n := f.first; n < len(f.files); n++ {
 		file := f.files[n]
@@ -1056,7 +1055,7 @@ func (f *fetcher) nextFresh() (block, bool) {
 		if file.state == fileFetch {
 			end := file.blocks()
 			for _, from := range [...]uint32{max(file.cursor, file.spread), file.cursor} {
-				if i, ok := free(from, end, file.have, file.asked, file.offered, file.away, f.inDepots(uint32(f.turn))); ok {
+				if i, ok := free(from, end, file.have, file.asked, file.offered, file.away); ok {
 					file.spread = i
 					return block{uint32(f.turn), i}, true
 				}
@@ -1118,7 +1117,7 @@ func (f *fetcher) rarest(l *fetchLane, n uint32) (best uint32, found bool) {
 
 // accompany: other receivers are there, or not any more.
 func (f *fetcher) accompany(now time.Time, others bool) {
-	others = others || len(f.lanes) > len(f.sources())
+	others = others || len(f.lanes) > len(f.senders())
 	if others != f.company {
 		f.company, f.gained, f.asking = others, now, 0
 		f.request(now)
@@ -1139,10 +1138,26 @@ func (f *fetcher) losePatience(now time.Time) {
 		f.askHashesOfOthers()
 		f.request(now)
 	case f.asking == 1 && idle >= 2*limit:
-		f.asking = 2 // until another receiver gives something
+		f.asking, f.needy = 2, now // until another receiver gives something
 		f.forgetAway()
+		for _, file := range f.files[f.first:] {
+			if file.state == fileFetch && file.size >= 0 {
+				file.spread = file.missing(f.place)
+			}
+		}
 		f.request(now)
 	}
+}
+
+// missing is the block at this place, from 0 to 1, among those that are missing.
+func (f *fetchFile) missing(place float64) uint32 {
+	end := f.blocks()
+	nth := uint32(place * float64(end-f.had))
+	at, ok := free(0, end, f.have, f.asked)
+	for ; ok && nth > 0; nth-- {
+		at, ok = free(at+1, end, f.have, f.asked)
+	}
+	return at
 }
 
 // tick does what time brings: dead lanes, progress, more lanes. Call it several times a second.

@@ -127,7 +127,6 @@ func (r *receiver) run(ctx context.Context) (result Result, err error) {
 	r.meeting = m
 	defer m.close()
 	r.wg.Go(r.finisher)
-	r.wg.Go(r.watchDepot)
 	if r.cfg.Stream != nil {
 		r.wg.Go(r.pour)
 	}
@@ -168,12 +167,12 @@ func (r *receiver) run(ctx context.Context) (result Result, err error) {
 		r.mu.Lock()
 		r.fetcher.accompany(now, others)
 		r.fetcher.tick(now)
-		actions := r.fetcher.take()
+		r.server.tick(now)
+		actions := append(r.fetcher.take(), r.server.take()...)
 		lanes := len(r.fetcher.senders())
 		dial := lanes == 0 && !r.dialing && !r.complete && now.After(redial)
 		progress := r.progressLocked()
 		failures := r.failures
-		kept := r.fromDepotLocked()
 		r.mu.Unlock()
 		r.do(actions)
 		r.cfg.OnProgress(progress)
@@ -182,21 +181,23 @@ func (r *receiver) run(ctx context.Context) (result Result, err error) {
 			continue
 		}
 		if sessionDone == nil {
-			if kept {
-				continue
-			}
 			return r.result(), m.session.Err()
 		}
 		senders := m.with(roleSender)
 		if len(senders) == 0 {
-			if !waiting && !kept {
+			if !waiting {
 				waiting = true
+				r.mu.Lock()
+				// It comes back as another peer, perhaps from another place.
+				r.failures = 0
+				clear(r.noNative)
+				r.mu.Unlock()
 				r.cfg.OnEvent(Event{Code: "waiting"})
 			}
 			continue
 		}
 		waiting = false
-		if failures >= dialFailures*len(senders) && !kept {
+		if failures >= dialFailures*len(senders) {
 			return r.result(), refusal.New(refusal.NoPath).Advise("Look at the network between both machines and the server: madang doctor URL names what is blocked.")
 		}
 		redial = now.Add(redialEach)
@@ -334,8 +335,9 @@ func (r *receiver) linger(ctx context.Context) {
 		now := time.Now()
 		r.mu.Lock()
 		r.fetcher.tick(now)
+		r.server.tick(now)
 		needed := r.fetcher.lacks() && now.Sub(started) < lingerMax && now.Sub(later(started, r.asked)) < lingerIdle
-		actions := r.fetcher.take()
+		actions := append(r.fetcher.take(), r.server.take()...)
 		progress := r.progressLocked()
 		r.mu.Unlock()
 		r.do(actions)
@@ -379,6 +381,7 @@ func (r *receiver) next(p *port, buf []byte) (*outBlock, error) {
 			length = r.fetcher.files[b.file].length(b.index)
 			r.shared += int64(length)
 			r.asked = time.Now()
+			r.server.spoke(r.asked, p.id)
 		}
 		r.mu.Unlock()
 		r.do(actions)
@@ -418,11 +421,7 @@ func (r *receiver) adopt(l lane, peer string) error {
 		r.server.addReceiver(time.Now(), p.id, p.end)
 	}
 	r.fetcher.accompany(time.Now(), others)
-	if _, kept := l.(*depotLane); kept {
-		r.fetcher.addDepot(time.Now(), p.id, p.end)
-	} else {
-		r.fetcher.addLane(time.Now(), p.id, p.end, p.role == roleSender)
-	}
+	r.fetcher.addLane(time.Now(), p.id, p.end, p.role == roleSender)
 	actions := r.fetcher.take()
 	r.mu.Unlock()
 	r.cfg.OnEvent(Event{Code: "connected", Path: l.String()})
