@@ -50,7 +50,7 @@ func (c *benchTransferCmd) Run(ctx context.Context, s streams) error {
 		fmt.Fprintf(s.out, "%s, medians of %d rounds; files are hashed, verified and on the disk\n", bytesText(r.Bytes), c.Rounds)
 		fmt.Fprintf(s.out, "  %-14s %7.1f MiB/s  zeros, neither hashed nor written\n", r.Raw.Lanes, r.Raw.Median)
 		for _, k := range r.Kinds {
-			fmt.Fprintf(s.out, "  %-14s %7.1f MiB/s  %s\n", k.Lanes, k.Median, k.Path)
+			fmt.Fprintf(s.out, "  %-14s %7.1f MiB/s  %4.2f  %s\n", k.Lanes, k.Median, k.Ratio, k.Path)
 		}
 	})
 }

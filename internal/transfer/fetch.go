@@ -13,7 +13,9 @@ import (
 // Pace of a fetcher.
 const (
 	windowFirst  = 1 << 20                // bytes owed on a new lane; it grows with what arrives
-	windowMin    = 4 << 20                // bytes owed on a lane that has shown what it can
+	windowMin    = 1 << 20                // least of a lane that has shown what it can
+	windowNear   = 12 << 20               // bytes owed on all lanes, whatever a round trip brings: for disks and cores that are busy now and then
+	windowStep   = 2 << 20                // bytes owed on a lane beyond what arrives in a round trip, so that it can show more
 	windowShared = 512 << 10              // least of a lane while other receivers may have blocks before the sender gives them
 	windowTime   = 500 * time.Millisecond // what may be owed then, at the lane's rate
 	windowMax    = 16 << 20               // bytes owed on a lane
@@ -22,7 +24,7 @@ const (
 	laneDead     = 15 * time.Second
 	laneEvery    = 2 * time.Second // between two attempts to be faster with one lane more
 	laneGain     = 1.10            // what a new lane must bring, at least
-	laneWorth    = 64 << 20        // bytes that must be left
+	laneWorth    = 8 << 20         // bytes that must be left, and those of two seconds
 	fetchLanes   = 8
 	progressEach = time.Second
 	haveEach     = 100 * time.Millisecond
@@ -114,9 +116,11 @@ type fetchLane struct {
 	sender    bool
 	owed      map[block]int // length
 	owedBytes int
-	window    int     // bytes that may be owed
-	rate      float64 // bytes a second
-	got       int64   // since measured
+	window    int           // bytes that may be owed
+	rate      float64       // bytes a second
+	got       int64         // since measured
+	asked     time.Time     // when something was wanted of an idle lane; zero: it has come
+	rtt       time.Duration // the shortest time to the first block then; 0: not known
 	measured  time.Time
 	heard     time.Time
 	accepted  bool
@@ -758,6 +762,12 @@ func (f *fetcher) blockArrived(now time.Time, lane int, b block, length int, h H
 	l.owedBytes -= owed
 	l.got += int64(length)
 	l.window = min(windowMax, l.window+length)
+	if !l.asked.IsZero() {
+		if took := now.Sub(l.asked); l.rtt == 0 || took < l.rtt {
+			l.rtt = took
+		}
+		l.asked = time.Time{}
+	}
 	file := f.files[b.file]
 	file.asked.clear(b.index)
 	if length != owed && (file.size >= 0 || length > BlockSize) {
@@ -968,11 +978,12 @@ func (f *fetcher) request(now time.Time) {
 	if n == 0 {
 		return
 	}
-	most := max(windowMin, min(windowMax, windowSum/n))
+	near, most := windowNear/n, max(windowMin, min(windowMax, windowSum/n))
 	fresh := f.fresh()
 	for _, id := range slices.Sorted(maps.Keys(f.lanes)) {
 		l := f.lanes[id]
-		window := min(l.window, most)
+		// What is owed comes twice if this process dies: no more than the way takes.
+		window := min(l.window, most, max(near, int(1.25*l.rate*l.rtt.Seconds())+windowStep))
 		if f.company {
 			window = min(window, max(windowShared, int(l.rate*windowTime.Seconds())))
 		}
@@ -1002,7 +1013,7 @@ func (f *fetcher) request(now time.Time) {
 		}
 		if len(ranges) > 0 {
 			if idle {
-				l.heard = now // it owed nothing until now
+				l.heard, l.asked = now, now // it owed nothing until now
 			}
 			f.send(id, message{Type: typeWant, Blocks: ranges, Fresh: fresh && l.sender})
 		}

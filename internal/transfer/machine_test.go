@@ -479,3 +479,61 @@ func TestPagesKeepTheirOrder(t *testing.T) {
 		t.Errorf("got pages %v", paths)
 	}
 }
+
+// TestWhatIsOwedFollowsTheWay: a fast near lane owes little, and a long one as much as it carries.
+func TestWhatIsOwedFollowsTheWay(t *testing.T) {
+	for _, test := range []struct {
+		rtt         time.Duration
+		least, most int
+	}{{2 * time.Millisecond, 1 << 20, windowNear}, {300 * time.Millisecond, 14 << 20, windowMax}} {
+		now := time.Unix(1e9, 0)
+		f := newFetcher(nil)
+		f.addLane(now, 1, "AAAAAAAAAAAAAAAAAAAAAA", true)
+		size := int64(1 << 40)
+		if err := f.message(now, 1, &message{Type: typeManifest, From: new(uint32(0)), Entries: []Entry{{Path: "a", Size: &size}}, Last: true}); err != nil {
+			t.Fatal(err)
+		}
+		f.accept(now, nil)
+		if err := f.message(now, 1, &message{Type: typeAccepted}); err != nil {
+			t.Fatal(err)
+		}
+		// Each want is answered after a round trip, at 100 MB/s.
+		type owed struct {
+			block
+			at time.Time
+		}
+		var way []owed
+		free, most := now, 0
+		for end := now.Add(10 * time.Second); now.Before(end); {
+			for _, a := range f.take() {
+				if a.kind != doSend || a.msg.Type != typeWant {
+					continue
+				}
+				for _, r := range a.msg.Blocks {
+					for i := r.First; i < r.First+r.Count; i++ {
+						if at := now.Add(test.rtt); at.After(free) {
+							free = at
+						}
+						free = free.Add(BlockSize * 10 * time.Nanosecond)
+						way = append(way, owed{block{r.File, i}, free})
+					}
+				}
+			}
+			most = max(most, f.lanes[1].owedBytes)
+			if len(way) == 0 {
+				t.Fatal("nothing is owed")
+			}
+			now = way[0].at
+			if want, err := f.blockArrived(now, 1, way[0].block, BlockSize, Hash{1}); err != nil || !want {
+				t.Fatal(want, err)
+			}
+			f.kept(now, way[0].block, Hash{1})
+			way = way[1:]
+			f.tick(now)
+		}
+		t.Logf("%v: at most %.1f MiB", test.rtt, float64(most)/(1<<20))
+		if most < test.least || most > test.most+BlockSize {
+			t.Errorf("%v: %d bytes were owed, want %d to %d", test.rtt, most, test.least, test.most)
+		}
+	}
+}

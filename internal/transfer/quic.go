@@ -9,6 +9,8 @@ import (
 
 	"github.com/pion/ice/v4"
 	"github.com/pion/stun/v4"
+	"github.com/pion/transport/v4"
+	"github.com/pion/transport/v4/stdnet"
 	"github.com/pion/webrtc/v4"
 	"github.com/quic-go/quic-go"
 
@@ -21,6 +23,8 @@ const (
 	quicStream  = 16 << 20 // receive window of a stream, bytes
 	quicIdle    = 15 * time.Second
 	quicCloseOK = 0
+
+	socketBuffer = 4 << 20 // of the system, for UDP
 )
 
 // How long an ICE agent that has a way waits for a better one. Host pairs are taken at once; hole punching needs two checks, 200 ms apart, and two round trips.
@@ -53,7 +57,12 @@ func (n *native) newICEPath(c *conn) (*icePath, error) {
 			uris = append(uris, uri)
 		}
 	}
+	sockets, err := newBulkNet()
+	if err != nil {
+		return nil, err
+	}
 	options := []ice.AgentOption{
+		ice.WithNet(sockets),
 		ice.WithUrls(uris), ice.WithNetworkTypes([]ice.NetworkType{ice.NetworkTypeUDP4, ice.NetworkTypeUDP6}), ice.WithMulticastDNSMode(ice.MulticastDNSModeDisabled),
 		ice.WithSrflxAcceptanceMinWait(reflexiveWait), ice.WithPrflxAcceptanceMinWait(reflexiveWait), ice.WithRelayAcceptanceMinWait(relayWait),
 	}
@@ -94,6 +103,41 @@ func (p *icePath) release(l lane) {
 		}
 	}
 	closeICE(p.agent)
+}
+
+// A bulkNet makes sockets with room for bursts: what a window of a long path brings at once, while this process waits for a core.
+type bulkNet struct{ *stdnet.Net }
+
+func newBulkNet() (bulkNet, error) {
+	n, err := stdnet.NewNet()
+	return bulkNet{n}, err
+}
+
+func (n bulkNet) ListenUDP(network string, local *net.UDPAddr) (transport.UDPConn, error) {
+	c, err := n.Net.ListenUDP(network, local)
+	if err == nil {
+		enlarge(c)
+	}
+	return c, err
+}
+
+func (n bulkNet) ListenPacket(network, address string) (net.PacketConn, error) {
+	c, err := n.Net.ListenPacket(network, address)
+	if sized, ok := c.(buffered); err == nil && ok {
+		enlarge(sized)
+	}
+	return c, err
+}
+
+type buffered interface {
+	SetReadBuffer(bytes int) error
+	SetWriteBuffer(bytes int) error
+}
+
+// enlarge asks for much; the system gives what it allows.
+func enlarge(c buffered) {
+	_ = c.SetReadBuffer(socketBuffer)
+	_ = c.SetWriteBuffer(socketBuffer)
 }
 
 // closeICE closes an ICE agent, or what holds one, without waiting: pion's waits for the end of TURN allocations, which it tries for 8 s where UDP is blocked.
@@ -227,7 +271,7 @@ func (c *packetConn) WriteTo(b []byte, _ net.Addr) (int, error) {
 	return len(b), nil
 }
 
-// SetReadBuffer and SetWriteBuffer have nothing to do: the ICE agent has a buffer of its own.
+// SetReadBuffer and SetWriteBuffer have nothing to do: the sockets have theirs (bulkNet), and the ICE agent has one of its own.
 func (c *packetConn) SetReadBuffer(int) error  { return nil }
 func (c *packetConn) SetWriteBuffer(int) error { return nil }
 

@@ -57,7 +57,12 @@ func certificateHash(c tls.Certificate) Hash { return sha256.Sum256(c.Certificat
 
 // newPeerConnection makes one with a lane's data channel, tuned for bulk.
 func newPeerConnection(c tls.Certificate, ice signal.ICE, loopback bool) (*webrtc.PeerConnection, *webrtc.DataChannel, error) {
+	sockets, err := newBulkNet()
+	if err != nil {
+		return nil, nil, err
+	}
 	var s webrtc.SettingEngine
+	s.SetNet(sockets)
 	s.DetachDataChannels()
 	s.SetSCTPMaxReceiveBufferSize(sctpReceive)
 	s.SetSCTPMaxMessageSize(maxMessage)
