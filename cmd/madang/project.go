@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,8 @@ type settingsFlags struct {
 	RequestsPerSecond *float64 `name:"requests-per-second" help:"Rate of REST requests of each server key. 0: the node's default." placeholder:"N"`
 	PlayRTC           *bool    `name:"playrtc" negatable:"" help:"PlayRTC clients are accepted."`
 	PlayRTCRoles      *bool    `name:"playrtc-roles" negatable:"" help:"Of PlayRTC clients only hosts may remove other peers and close channels."`
+	DepotBytes        *int64   `name:"depot-bytes" help:"What file transfers may keep on the server for receivers who come later. 0: nothing." placeholder:"N"`
+	DepotHours        *int     `name:"depot-hours" help:"How long it is kept. 0: 24 hours." placeholder:"N"`
 }
 
 func (f settingsFlags) change() *api.SettingsChange {
@@ -84,6 +87,11 @@ func (c *nodeClient) showProject(p api.Project) error {
 		fmt.Fprintf(w, "peers per channel\t%s\n", peers)
 		fmt.Fprintf(w, "joins\t%s, %s\n", limit(float64(s.JoinsPerDay), " a day"), limit(s.JoinsPerSecond, " a second"))
 		fmt.Fprintf(w, "relay\t%s\n", limit(float64(s.RelayBytesPerDay), " bytes a day"))
+		kept := "nothing"
+		if s.DepotBytes > 0 {
+			kept = fmt.Sprintf("up to %s bytes, for %d hours", limit(float64(s.DepotBytes), ""), cmp.Or(s.DepotHours, project.DefaultDepotHours))
+		}
+		fmt.Fprintf(w, "files kept for later\t%s\n", kept)
 		requests := "the node's default"
 		if s.RequestsPerSecond > 0 {
 			requests = fmt.Sprintf("%g a second", s.RequestsPerSecond)

@@ -50,10 +50,12 @@ type sendCmd struct {
 	NoCode    bool     `name:"no-code" help:"Make no spoken code."`
 	Limit     float64  `help:"Send no faster than this many megabits a second." placeholder:"MBIT"`
 	QR        bool     `name:"qr" help:"Show the link as a QR code."`
+	Store     bool     `help:"Keep everything on the server too, sealed, so that the receiver may come when you have left. The server must allow it."`
+	Leave     bool     `help:"With --store: end when all of it is there."`
 }
 
 func (c *sendCmd) Run(ctx context.Context, s streams) error {
-	config := transfer.SendConfig{Server: c.server(s), Paths: c.Paths, Receivers: c.Receivers, NoCode: c.NoCode, Own: c.Name, LimitBps: c.Limit * 1e6}
+	config := transfer.SendConfig{Server: c.server(s), Paths: c.Paths, Receivers: c.Receivers, NoCode: c.NoCode, Own: c.Name, LimitBps: c.Limit * 1e6, Store: c.Store, Leave: c.Leave}
 	if len(c.Paths) == 1 && c.Paths[0] == "-" {
 		config.Paths, config.Stream, config.Name = nil, os.Stdin, c.As
 	}
@@ -71,7 +73,7 @@ func (c *sendCmd) Run(ctx context.Context, s streams) error {
 		if unfinished, err = c.unfinished(); err != nil {
 			return err
 		}
-		if config.Ticket, config.End, err = unfinished.load(c.New); err != nil {
+		if err = unfinished.load(c.New, &config); err != nil {
 			return err
 		}
 	}
@@ -87,6 +89,10 @@ func (c *sendCmd) Run(ctx context.Context, s streams) error {
 	}
 	err := transfer.Send(ctx, config)
 	show.end()
+	if errors.Is(err, transfer.ErrStored) {
+		show.done(map[string]any{"event": "left", "stored": show.last.Stored}, "The receiver can get everything from the server.")
+		return nil
+	}
 	if unfinished != nil && (err == nil || errors.Is(err, refusal.New(refusal.Declined))) {
 		unfinished.forget()
 	}
@@ -124,27 +130,36 @@ func (c *sendCmd) unfinished() (*unfinishedSend, error) {
 type savedTicket struct {
 	Link string `json:"link"`
 	End  string `json:"end"`
+	// Store opens what waits on the server.
+	Store string `json:"store,omitempty"`
 }
 
-// load gives the link from before, or makes one and keeps it.
-func (u *unfinishedSend) load(fresh bool) (t transfer.Ticket, end string, err error) {
+// load puts what is remembered into a config, or makes it anew and keeps it.
+func (u *unfinishedSend) load(fresh bool, config *transfer.SendConfig) error {
 	var saved savedTicket
 	if b, err := os.ReadFile(u.path); err == nil && !fresh && json.Unmarshal(b, &saved) == nil {
 		if _, t, err := transfer.ParseLink(saved.Link); err == nil && saved.End != "" {
-			return t, saved.End, nil
+			config.Ticket, config.End, config.StoreToken = t, saved.End, saved.Store
+			if !config.Store || saved.Store != "" {
+				return nil
+			}
 		}
 	}
-	t = transfer.NewTicket()
-	secret := transfer.NewTicket().Secret
-	saved = savedTicket{t.Link("https://localhost"), base64.RawURLEncoding.EncodeToString(secret[:])}
-	b, err := json.Marshal(saved)
+	if config.End == "" {
+		secret := transfer.NewTicket().Secret
+		config.Ticket, config.End = transfer.NewTicket(), base64.RawURLEncoding.EncodeToString(secret[:])
+	}
+	if config.Store {
+		config.StoreToken = transfer.NewStoreToken()
+	}
+	b, err := json.Marshal(savedTicket{config.Ticket.Link("https://localhost"), config.End, config.StoreToken})
 	if err != nil {
-		return t, "", err
+		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(u.path), 0o700); err != nil {
-		return t, "", err
+		return err
 	}
-	return t, saved.End, os.WriteFile(u.path, b, 0o600) // it holds the secret
+	return os.WriteFile(u.path, b, 0o600) // it holds the secret
 }
 
 func (u *unfinishedSend) forget() { os.Remove(u.path) }
@@ -200,6 +215,11 @@ func (t *transferScreen) ready(link, code, server string, qr bool) {
 var eventTexts = map[string]string{
 	"connected":                      "Connected: %s",
 	"waiting":                        "Waiting for the sender…",
+	"stored":                         "Everything is on the server until %s. You may leave: Ctrl+C.",
+	string(refusal.DepotOff):         "Not kept on the server. You have to stay until the receiver has everything.",
+	string(refusal.DepotFull):        "Not kept on the server yet.",
+	string(refusal.DepotDiskFull):    "Not kept on the server yet.",
+	string(refusal.DepotExpired):     "What waited on the server was removed: its time is over.",
 	"skipped":                        "Not sent: %s",
 	string(refusal.Done):             "A receiver has everything.",
 	string(refusal.CodeWrong):        "Somebody tried wrong words.",
@@ -214,16 +234,19 @@ func (t *transferScreen) event(e transfer.Event) {
 	defer t.mu.Unlock()
 	if t.json {
 		t.line(struct {
-			Code string `json:"event"`
-			Path string `json:"path,omitempty"`
-			Text string `json:"text,omitempty"`
-		}{e.Code, e.Path, e.Text})
+			Code  string `json:"event"`
+			Path  string `json:"path,omitempty"`
+			Text  string `json:"text,omitempty"`
+			Until int64  `json:"untilMs,omitempty"`
+		}{e.Code, e.Path, e.Text, e.Until})
 		return
 	}
 	text, known := eventTexts[e.Code]
 	switch {
 	case !known:
 		text = e.Code
+	case e.Until > 0:
+		text = fmt.Sprintf(text, time.UnixMilli(e.Until).Format("2006-01-02 15:04"))
 	case strings.Contains(text, "%s"):
 		text = fmt.Sprintf(text, e.Path)
 	}
@@ -250,9 +273,10 @@ func (t *transferScreen) progress(p transfer.Progress) {
 		weight := min(1, elapsed/3)
 		t.rate += weight * (float64(p.Bytes-t.last.Bytes)/elapsed - t.rate)
 	}
+	moving := p.Lanes > 0 || p.Stored != t.last.Stored
 	t.last, t.at = p, now
 	if t.json {
-		if now.Sub(t.said) >= 250*time.Millisecond && p.Lanes > 0 {
+		if now.Sub(t.said) >= 250*time.Millisecond && moving {
 			t.said = now
 			t.line(struct {
 				Event string `json:"event"`
@@ -262,7 +286,7 @@ func (t *transferScreen) progress(p transfer.Progress) {
 		}
 		return
 	}
-	if !t.tty || p.Lanes == 0 {
+	if !t.tty || !moving {
 		return
 	}
 	t.eraseLocked()
@@ -281,6 +305,9 @@ func (t *transferScreen) bar(p transfer.Progress) string {
 			left := time.Duration(float64(p.Total-p.Bytes) / t.rate * float64(time.Second))
 			text += fmt.Sprintf("  %s/s  %s left", bytesText(int64(t.rate)), left.Round(time.Second))
 		}
+	}
+	if p.Stored > 0 {
+		text += "  " + bytesText(p.Stored) + " on the server"
 	}
 	if p.Files > 1 {
 		text += fmt.Sprintf("  %d/%d files", p.FilesDone, p.Files)

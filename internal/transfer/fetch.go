@@ -114,6 +114,7 @@ type fetchLane struct {
 	id        int
 	end       string
 	sender    bool
+	depot     bool          // and it is not the sender, but what it has left on the server
 	owed      map[block]int // length
 	owedBytes int
 	window    int           // bytes that may be owed
@@ -127,7 +128,7 @@ type fetchLane struct {
 	unwanting bool    // nothing may be asked until unwanted has come
 	hashing   []Range // get-hashes without an answer, in order
 
-	// To another receiver.
+	// To another receiver, or a depot.
 	remote map[uint32]*bitmap // what it has
 	early  []Range            // of files that the sender has not told us about yet
 	ready  []uint32           // files of which it may have something for us
@@ -145,8 +146,9 @@ type fetcher struct {
 	choose   func(i uint32, e Entry) bool
 	resume   func(i uint32, e Entry) []Hash // zero hash: not had
 	lanes    map[int]*fetchLane
-	first    int // files below need no more asking
-	asked    int // how many entries the sender was asked for beyond, when a page was missing
+	first    int  // files below need no more asking
+	covered  bool // nothing is missing that no depot has
+	asked    int  // how many entries the sender was asked for beyond, when a page was missing
 	paused   bool
 	over     bool
 	all      bool // everything was chosen and nothing failed
@@ -222,6 +224,7 @@ func (f *fetcher) addLane(now time.Time, id int, end string, sender bool) {
 		if f.chosen {
 			f.send(id, message{Type: typeAccept})
 		}
+		f.askSenderInstead()
 		f.askRoots(id)
 		f.askHashesOfOthers()
 	} else {
@@ -268,7 +271,9 @@ func (f *fetcher) removeLane(now time.Time, id int) {
 	if f.rootLane == id {
 		f.root, f.rootLane = rootNone, 0
 	}
-	if s := f.senders(); len(s) > 0 {
+	f.covered = f.covered && !l.depot
+	f.dry = f.dry && !l.depot
+	if s := f.sources(); len(s) > 0 {
 		f.askRoots(s[0].id)
 		f.askHashesOfOthers()
 		if !f.last {
@@ -295,16 +300,6 @@ func (f *fetcher) release(b block) {
 	f.stock(b.file)
 }
 
-// senders are the lanes to the sender, in the order of their ids.
-func (f *fetcher) senders() (list []*fetchLane) {
-	for _, id := range slices.Sorted(maps.Keys(f.lanes)) {
-		if f.lanes[id].sender {
-			list = append(list, f.lanes[id])
-		}
-	}
-	return list
-}
-
 // accept: the user agrees to those that choose says; nil: to all.
 func (f *fetcher) accept(now time.Time, choose func(i uint32, e Entry) bool) {
 	if f.chosen {
@@ -312,7 +307,7 @@ func (f *fetcher) accept(now time.Time, choose func(i uint32, e Entry) bool) {
 	}
 	f.chosen, f.choose = true, choose
 	f.turn = int(f.place * float64(len(f.files)))
-	for _, l := range f.senders() {
+	for _, l := range f.sources() {
 		f.send(l.id, message{Type: typeAccept})
 	}
 	for i := range f.entries {
@@ -330,7 +325,7 @@ func (f *fetcher) skip(now time.Time, i uint32) {
 	}
 	f.all = false
 	file.state = fileSkipped
-	for _, l := range f.senders() {
+	for _, l := range f.sources() {
 		if len(l.owed) > 0 && !l.unwanting {
 			l.unwanting = true // and ask for the rest again once what is on its way has come
 			f.send(l.id, message{Type: typeUnwant})
@@ -352,7 +347,7 @@ func (f *fetcher) giveBackFile(l *fetchLane, file uint32) {
 // pause stops asking; what was asked still comes.
 func (f *fetcher) pause(now time.Time, on bool) {
 	f.paused = on
-	for _, l := range f.senders() {
+	for _, l := range f.sources() {
 		f.send(l.id, message{Type: typePause, On: on})
 	}
 	f.request(now)
@@ -403,7 +398,7 @@ func (f *fetcher) check(i uint32) {
 		return
 	}
 	file.state = fileRooting
-	if s := f.senders(); len(s) > 0 {
+	if s := f.sources(); len(s) > 0 {
 		f.askRoot(s[0].id, i)
 	}
 }
@@ -466,14 +461,14 @@ func (f *fetcher) settle(now time.Time) {
 	}
 	if f.settled() {
 		if f.all && f.root != rootKnown && len(f.entries) > 0 {
-			if s := f.senders(); len(s) > 0 {
+			if s := f.sources(); len(s) > 0 {
 				f.askManifestRoot(s[0].id)
 			}
 			return
 		}
 		f.over = true
 		f.sayNews(now)
-		for _, l := range f.senders() {
+		for _, l := range f.sources() {
 			f.send(l.id, message{Type: typeProgress, Bytes: new(f.bytes), Done: true})
 			f.send(l.id, message{Type: typeComplete})
 		}
@@ -506,6 +501,11 @@ func (f *fetcher) message(now time.Time, lane int, m *message) error {
 	switch m.Type {
 	case typeManifest:
 		return f.manifest(now, l, m)
+	case typeHave:
+		if l.depot {
+			f.depotHas(l, m.Blocks)
+			f.request(now)
+		}
 	case typeAccepted:
 		l.accepted = true
 		f.request(now)
@@ -578,7 +578,7 @@ func (f *fetcher) manifest(now time.Time, l *fetchLane, m *message) error {
 			f.files = append(f.files, &fetchFile{size: e.size(), spread: uint32(f.place * float64(blocks(max(0, e.size()))))})
 		}
 		f.actions = append(f.actions, action{kind: doEntries, file: uint32(have)})
-		f.dry = false
+		f.dry, f.covered = false, false
 		for _, l := range f.lanes {
 			early := l.early
 			l.early = nil
@@ -873,7 +873,7 @@ func (f *fetcher) forgetRemote(l *fetchLane) {
 		file := f.files[n]
 		clear(file.offered)
 		for _, o := range f.lanes {
-			if b := o.remote[n]; b != nil {
+			if b := o.remote[n]; b != nil && !o.sender {
 				file.offered.add(*b)
 			}
 		}
@@ -890,7 +890,7 @@ func (f *fetcher) forgetAway() {
 
 // stock: there may be something of a file that other receivers can give.
 func (f *fetcher) stock(n uint32) {
-	f.dry = false
+	f.dry, f.covered = false, false
 	for _, l := range f.lanes {
 		f.stockLane(l, n)
 	}
@@ -1022,14 +1022,20 @@ func (f *fetcher) request(now time.Time) {
 
 // next is the next block to ask of a lane.
 func (f *fetcher) next(l *fetchLane) (block, bool) {
-	if !l.sender {
+	switch {
+	case !l.sender:
 		return f.nextOf(l)
+	case l.depot:
+		return f.nextInDepot(l)
 	}
 	if f.company {
 		// Also those who ask for what others were given ask for different blocks first.
 		if b, ok := f.nextFresh(); ok || f.fresh() {
 			return b, ok
 		}
+	}
+	if b, ok := f.nextBeyondDepots(); ok {
+		return b, ok
 	}
 	for n := f.first; n < len(f.files); n++ {
 		file := f.files[n]
@@ -1066,7 +1072,7 @@ func (f *fetcher) nextFresh() (block, bool) {
 		if file.state == fileFetch {
 			end := file.blocks()
 			for _, from := range [...]uint32{max(file.cursor, file.spread), file.cursor} {
-				if i, ok := free(from, end, file.have, file.asked, file.offered, file.away); ok {
+				if i, ok := free(from, end, file.have, file.asked, file.offered, file.away, f.inDepots(uint32(f.turn))); ok {
 					file.spread = i
 					return block{uint32(f.turn), i}, true
 				}
@@ -1128,7 +1134,7 @@ func (f *fetcher) rarest(l *fetchLane, n uint32) (best uint32, found bool) {
 
 // accompany: other receivers are there, or not any more.
 func (f *fetcher) accompany(now time.Time, others bool) {
-	others = others || len(f.lanes) > len(f.senders())
+	others = others || len(f.lanes) > len(f.sources())
 	if others != f.company {
 		f.company, f.gained, f.asking = others, now, 0
 		f.request(now)

@@ -135,6 +135,7 @@ type signalData struct {
 // A meeting is one end in the channel of a transfer: it knows who is there, and makes lanes to them.
 type meeting struct {
 	server   Server
+	origin   string // empty: the server needs none
 	keys     keyring
 	cert     tls.Certificate
 	loopback bool // the server is on this machine: the other end may be too
@@ -177,7 +178,7 @@ func meet(ctx context.Context, server Server, ticket Ticket, role string, on han
 	if err != nil {
 		return nil, err
 	}
-	m := &meeting{server: server, keys: ticket.keyring(), cert: cert, loopback: isLoopback(server.URL), conns: map[string]*conn{}, ready: make(chan struct{}), on: on}
+	m := &meeting{server: server, origin: origin, keys: ticket.keyring(), cert: cert, loopback: isLoopback(server.URL), conns: map[string]*conn{}, ready: make(chan struct{}), on: on}
 	m.ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if server.Lanes != LanesWebRTC {
 		if m.native, err = listenNative(m); err != nil {

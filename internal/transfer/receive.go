@@ -127,6 +127,7 @@ func (r *receiver) run(ctx context.Context) (result Result, err error) {
 	r.meeting = m
 	defer m.close()
 	r.wg.Go(r.finisher)
+	r.wg.Go(r.watchDepot)
 	if r.cfg.Stream != nil {
 		r.wg.Go(r.pour)
 	}
@@ -173,6 +174,7 @@ func (r *receiver) run(ctx context.Context) (result Result, err error) {
 		dial := lanes == 0 && !r.dialing && !r.complete && now.After(redial)
 		progress := r.progressLocked()
 		failures := r.failures
+		kept := r.fromDepotLocked()
 		r.mu.Unlock()
 		r.do(actions)
 		r.cfg.OnProgress(progress)
@@ -181,11 +183,14 @@ func (r *receiver) run(ctx context.Context) (result Result, err error) {
 			continue
 		}
 		if sessionDone == nil {
+			if kept {
+				continue
+			}
 			return r.result(), m.session.Err()
 		}
 		senders := m.with(roleSender)
 		if len(senders) == 0 {
-			if !waiting {
+			if !waiting && !kept {
 				waiting = true
 				r.mu.Lock()
 				// It comes back as another peer, perhaps from another place.
@@ -197,7 +202,7 @@ func (r *receiver) run(ctx context.Context) (result Result, err error) {
 			continue
 		}
 		waiting = false
-		if failures >= dialFailures*len(senders) {
+		if failures >= dialFailures*len(senders) && !kept {
 			return r.result(), refusal.New(refusal.NoPath).Advise("Look at the network between both machines and the server: madang doctor URL names what is blocked.")
 		}
 		redial = now.Add(redialEach)
@@ -421,7 +426,11 @@ func (r *receiver) adopt(l lane, peer string) error {
 		r.server.addReceiver(time.Now(), p.id, p.end)
 	}
 	r.fetcher.accompany(time.Now(), others)
-	r.fetcher.addLane(time.Now(), p.id, p.end, p.role == roleSender)
+	if _, kept := l.(*depotLane); kept {
+		r.fetcher.addDepot(time.Now(), p.id, p.end)
+	} else {
+		r.fetcher.addLane(time.Now(), p.id, p.end, p.role == roleSender)
+	}
 	actions := r.fetcher.take()
 	r.mu.Unlock()
 	r.cfg.OnEvent(Event{Code: "connected", Path: l.String()})

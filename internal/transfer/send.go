@@ -36,6 +36,12 @@ type SendConfig struct {
 	NoCode    bool
 	LimitBps  float64 // bits a second over all lanes; 0: none
 
+	// Store brings everything to the server too, sealed, for receivers who come when this end has left. Leave ends Send then, with ErrStored; without it, Send returns ErrStored when
+	// ctx ends after that. StoreToken is from NewStoreToken, kept with the ticket; empty: a new one.
+	Store      bool
+	Leave      bool
+	StoreToken string
+
 	// OnReady is called once, when a receiver can come. OnProgress is called several times a second, OnEvent when something is worth saying.
 	OnReady    func(link string, code string)
 	OnProgress func(Progress)
@@ -54,13 +60,15 @@ type Progress struct {
 	Receivers int    `json:"receivers,omitempty"` // that have accepted
 	Lanes     int    `json:"lanes"`
 	Path      string `json:"path,omitempty"`
+	Stored    int64  `json:"stored,omitempty"` // on the server
 }
 
-// An Event is something worth saying: its Code is "connected", "waiting", "skipped", or one of docs/transfer.md §13.
+// An Event is something worth saying: its Code is "connected", "waiting", "skipped", "stored", or one of docs/transfer.md §13.
 type Event struct {
-	Code string `json:"code"`
-	Path string `json:"path,omitempty"` // a file, or the kind of lane
-	Text string `json:"text,omitempty"`
+	Code  string `json:"code"`
+	Path  string `json:"path,omitempty"` // a file, or the kind of lane
+	Text  string `json:"text,omitempty"`
+	Until int64  `json:"untilMs,omitempty"` // of stored: how long it is kept
 }
 
 // A sender runs Send.
@@ -82,6 +90,10 @@ type sender struct {
 	lastPort int
 	sent     int64
 	failed   map[uint32]refusal.Code
+	depot    *depotClient // nil: there is none
+	stored   bool         // everything is there
+	kept     int64        // bytes of files there
+	upload   *upload      // nil: nothing is to be there
 }
 
 // Send offers files, and returns when all receivers have everything, or when ctx ends. Errors are refusals where the other side or a file is the cause.
@@ -91,6 +103,9 @@ func Send(ctx context.Context, cfg SendConfig) error {
 	}
 	if cfg.End == "" {
 		cfg.End = newEnd()
+	}
+	if cfg.Store && cfg.StoreToken == "" {
+		cfg.StoreToken = NewStoreToken()
 	}
 	if cfg.OnReady == nil {
 		cfg.OnReady = func(string, string) {}
@@ -156,6 +171,10 @@ func (s *sender) run(ctx context.Context) (err error) {
 		s.wg.Go(func() { c.run(ctx) })
 	}
 	s.cfg.OnReady(s.cfg.Ticket.Link(m.server.URL), code)
+	if s.cfg.Store {
+		s.upload = s.newUpload()
+		s.wg.Go(func() { s.store(s.upload) })
+	}
 	s.wg.Go(s.gather)
 	s.wg.Go(s.makeRoots)
 	ticker := time.NewTicker(tickEach)
@@ -163,17 +182,36 @@ func (s *sender) run(ctx context.Context) (err error) {
 	for {
 		select {
 		case <-parent.Done():
-			s.farewell(refusal.Cancelled)
+			s.mu.Lock()
+			waits, stored := s.depot != nil, s.stored
+			s.mu.Unlock()
+			if !waits {
+				s.farewell(refusal.Cancelled)
+			} else {
+				s.drain() // whoever is receiving goes on with what is on the server
+			}
+			if stored {
+				return ErrStored
+			}
 			return refusal.New(refusal.Cancelled)
 		case err := <-s.ended:
+			if errors.Is(err, ErrStored) {
+				s.drain()
+				s.report()
+				return err
+			}
+			if errors.Is(err, errTaken) {
+				s.cfg.OnEvent(Event{Code: string(refusal.Done)})
+				s.drain()
+				s.report()
+				return nil // and the server remembers it, for those who come too late
+			}
 			if err != nil {
 				s.farewell(refusal.From(err).Code)
 			}
 			s.drain()
-			s.mu.Lock()
-			progress := s.progressLocked()
-			s.mu.Unlock()
-			s.cfg.OnProgress(progress)
+			s.clear()
+			s.report()
 			return err
 		case <-m.session.Done():
 			// Lanes go on; but nobody new can come.
@@ -192,6 +230,13 @@ func (s *sender) run(ctx context.Context) (err error) {
 		})
 		s.cfg.OnProgress(progress)
 	}
+}
+
+func (s *sender) report() {
+	s.mu.Lock()
+	progress := s.progressLocked()
+	s.mu.Unlock()
+	s.cfg.OnProgress(progress)
 }
 
 // farewell tells everybody that it is over.
@@ -240,7 +285,7 @@ func (s *sender) end(err error) {
 }
 
 func (s *sender) progressLocked() Progress {
-	p := Progress{Files: len(s.server.entries), Total: -1, Sent: s.sent, Lanes: len(s.ports)}
+	p := Progress{Files: len(s.server.entries), Total: -1, Sent: s.sent, Lanes: len(s.ports), Stored: s.kept}
 	if sum, known := s.server.sum(); known && s.server.last {
 		p.Total = sum
 	}
@@ -261,6 +306,9 @@ func (s *sender) progressLocked() Progress {
 func (s *sender) gather() {
 	add := func(entries []Entry, last bool) {
 		s.change(func() { s.server.add(entries, last) })
+		if s.upload != nil {
+			s.upload.stir()
+		}
 	}
 	if s.cfg.Stream != nil {
 		add([]Entry{{Path: s.cfg.Name}}, true)
@@ -437,6 +485,13 @@ func (s *sender) firstFailure() error {
 // The inbox of the ports.
 
 func (s *sender) onMessage(p *port, m *message) error {
+	if m.Type == typeAccept {
+		if code := s.claim(p); code != "" {
+			p.post(&message{Type: typeBye, Code: string(code)})
+			p.close(nil)
+			return nil
+		}
+	}
 	now := time.Now()
 	var err error
 	var roots bool

@@ -123,42 +123,49 @@ func (s *server) page(l *serveLane) {
 		return
 	}
 	for {
-		n, size := 0, 0
-		for l.manifest+n < len(s.entries) {
-			// A path may need six bytes for each of its own in JSON.
-			size += 6*len(s.entries[l.manifest+n].Path) + 100
-			if n > 0 && size > maxJSON-1024 {
-				break
-			}
-			n++
-		}
-		last := s.last && l.manifest+n == len(s.entries)
-		if n == 0 && !last {
+		m := manifestPage(s.entries, l.manifest, s.last)
+		if len(m.Entries) == 0 && !m.Last {
 			return
 		}
-		m := message{Type: typeManifest, From: new(uint32(l.manifest)), Entries: s.entries[l.manifest : l.manifest+n], Last: last}
-		if last {
-			if sum, known := s.sum(); known {
-				m.Bytes = &sum
-			}
-		}
 		s.send(l.id, m)
-		l.manifest += n
-		if last {
+		l.manifest += len(m.Entries)
+		if m.Last {
 			l.manifest = -1
 			return
 		}
 	}
 }
 
-func (s *server) sum() (sum int64, known bool) {
-	for _, e := range s.entries {
+func (s *server) sum() (sum int64, known bool) { return sumOf(s.entries) }
+
+func sumOf(entries []Entry) (sum int64, known bool) {
+	for _, e := range entries {
 		if e.Size == nil {
 			return 0, false
 		}
 		sum += *e.Size
 	}
 	return sum, true
+}
+
+// manifestPage is as many entries from one on as fit into a message; last says whether the list has an end.
+func manifestPage(entries []Entry, from int, last bool) message {
+	n, size := 0, 0
+	for from+n < len(entries) {
+		// A path may need six bytes for each of its own in JSON.
+		size += 6*len(entries[from+n].Path) + 100
+		if n > 0 && size > maxJSON-1024 {
+			break
+		}
+		n++
+	}
+	m := message{Type: typeManifest, From: new(uint32(from)), Entries: entries[from : from+n], Last: last && from+n == len(entries)}
+	if m.Last {
+		if sum, known := sumOf(entries); known {
+			m.Bytes = &sum
+		}
+	}
+	return m
 }
 
 // message takes what came on a lane. An error is the other side's fault, and ends the lane.

@@ -7,10 +7,13 @@ import (
 	"encoding/json"
 	"flag"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/gtank/ristretto255"
+
+	"github.com/madang-rtc/madang/internal/depot"
 )
 
 var update = flag.Bool("update", false, "write testdata/vectors.json anew")
@@ -126,6 +129,35 @@ type vectors struct {
 		Paths   []string `json:"paths"`
 		Names   []string `json:"names"`
 	} `json:"localNames"`
+	Depot struct {
+		ID      string   `json:"id"`
+		Secret  hexBytes `json:"secret"`
+		Key     hexBytes `json:"key"`
+		Read    string   `json:"read"`
+		Hash    string   `json:"hash"` // of read, as the server gets it
+		End     string   `json:"end"`
+		Taker   string   `json:"taker"`
+		Objects []struct {
+			Number uint64   `json:"number"`
+			Nonce  hexBytes `json:"nonce"`
+			Plain  hexBytes `json:"plain"`
+			Sealed hexBytes `json:"sealed"`
+		} `json:"objects"`
+		Frames  hexBytes `json:"frames"` // all of them, as they travel
+		Layouts []struct {
+			Sizes  []*int64 `json:"sizes"`
+			Valid  bool     `json:"valid"`
+			Blocks []uint64 `json:"blocks,omitempty"` // number of the first block of each file
+			Lists  []uint64 `json:"lists,omitempty"`  // and of its first list of hashes
+			Counts []uint64 `json:"counts,omitempty"` // how many lists it has
+		} `json:"layouts"`
+		Lists []struct {
+			Bytes  hexBytes   `json:"bytes"`
+			Valid  bool       `json:"valid"`
+			Size   int64      `json:"size"`
+			Hashes []hexBytes `json:"hashes"`
+		} `json:"lists"`
+	} `json:"depot"`
 }
 
 func readVectors(t testing.TB) (v vectors) {
@@ -156,6 +188,51 @@ func hashesOf(content []byte) (hashes []Hash) {
 		content = content[n:]
 	}
 	return hashes
+}
+
+func computeDepot(t *testing.T, v *vectors) {
+	t.Helper()
+	d := &v.Depot
+	ticket := Ticket{ID: d.ID}
+	copy(ticket.Secret[:], d.Secret)
+	keys := ticket.depotKeys()
+	d.Key = derive(d.Secret, label, "depot content")
+	d.Read, d.Hash, d.Taker, d.Frames = keys.read, tokenHash(keys.read), keys.takerOf(d.End), nil
+	for i := range d.Objects {
+		o := &d.Objects[i]
+		o.Sealed = keys.sealWith(nil, o.Nonce, o.Number, o.Plain)
+		d.Frames = append(depot.AppendHeader(d.Frames, o.Number, len(o.Sealed)), o.Sealed...)
+		if plain, err := keys.open(o.Number, slices.Clone(o.Sealed)); err != nil || !bytes.Equal(plain, o.Plain) {
+			t.Errorf("object %d is opened as %x, %v", o.Number, plain, err)
+		}
+		if _, err := keys.open(o.Number+1, slices.Clone(o.Sealed)); err == nil {
+			t.Errorf("object %d is taken for the next one", o.Number)
+		}
+	}
+	for i := range d.Layouts {
+		l := &d.Layouts[i]
+		var own layout
+		l.Valid, l.Blocks, l.Lists, l.Counts = true, nil, nil, nil
+		for _, size := range l.Sizes {
+			l.Valid = l.Valid && own.add(Entry{Size: size}) == nil
+		}
+		for k := range l.Sizes {
+			if l.Valid {
+				l.Blocks, l.Lists, l.Counts = append(l.Blocks, own.block(block{uint32(k), 0})), append(l.Lists, own.list(uint32(k), 0)), append(l.Counts, lists(own.sizes[k]))
+			}
+		}
+	}
+	for i := range d.Lists {
+		l := &d.Lists[i]
+		size, hashes, err := parseHashes(l.Bytes)
+		l.Valid, l.Size, l.Hashes = err == nil, size, []hexBytes{}
+		for _, h := range hashes {
+			l.Hashes = append(l.Hashes, h[:])
+		}
+		if again := encodeHashes(size, hashes); l.Valid && !bytes.Equal(again, l.Bytes) {
+			t.Errorf("hashes %x are written as %x", l.Bytes, again)
+		}
+	}
 }
 
 // computed fills in what follows from the rest.
@@ -245,6 +322,7 @@ func computed(t *testing.T, v vectors) vectors {
 			}
 		}
 	}
+	computeDepot(t, &v)
 	list := hashList{File: v.Hashes.File, First: v.Hashes.First}
 	for _, h := range v.Hashes.Hashes {
 		list.Hashes = append(list.Hashes, Hash(h))
