@@ -206,7 +206,7 @@ func TestFilesAtFullSpeed(t *testing.T) {
 			var bare, speed, share float64
 			var idle, most int64
 			for range 3 {
-				b := bareRate(t, from, to, 8*time.Second)
+				b := bareRate(t, from, to, 5*time.Second)
 				s, i, m := fileRate(t, node.HTTP, ends, size, file, want, memory)
 				t.Logf("%d MiB: %.1f MiB/s, a bare data channel %.1f MiB/s (%.0f %%); memory %d MiB idle, %d MiB at most", mib, s/(1<<20), b/(1<<20), 100*s/b, i>>20, m>>20)
 				bare, speed, share = max(bare, b), max(speed, s), max(share, s/b)
@@ -415,10 +415,10 @@ func TestTransferOverLongPaths(t *testing.T) {
 				rate func() float64 // Mbit/s
 			}{
 				{"one TCP stream", func() float64 { return iperfRate(t, iperf, a, b) }},
-				{"auto", func() float64 { return pathRate(t, n, a, b, 128, "auto") }},
-				{"quic", func() float64 { return pathRate(t, n, a, b, 32, "quic") }},
-				{"webrtc", func() float64 { return pathRate(t, n, a, b, 32, "webrtc") }},
-				{"one association", func() float64 { return pathRate(t, n, a, b, 16, "webrtc", "--max-lanes", "1") }},
+				{"auto", func() float64 { return pathRate(t, n, a, b, 96, "auto") }},
+				{"quic", func() float64 { return pathRate(t, n, a, b, 24, "quic") }},
+				{"webrtc", func() float64 { return pathRate(t, n, a, b, 24, "webrtc") }},
+				{"one association", func() float64 { return pathRate(t, n, a, b, 8, "webrtc", "--max-lanes", "1") }},
 			}
 			for range rounds {
 				for _, way := range ways {
@@ -445,11 +445,11 @@ func TestTransferOverLongPaths(t *testing.T) {
 			ends[i].browser = n.browser(t, browser.Chromium, host)
 			ends[i].page = newEnd(t, ends[i].browser, n.site(host), "Chromium")
 		}
-		const mib = 32
+		const mib = 24
 		ends[0].page.do(patience, fmt.Sprintf(`const piece = end.makeFile("piece", 1 << 20); end.film = new File(Array.from({ length: %d }, () => piece), "film.mkv");`, mib), nil)
 		var bare, speed float64
 		for range rounds {
-			bare = max(bare, bareRate(t, ends[0].bare(t), ends[1].bare(t), 16*time.Second))
+			bare = max(bare, bareRate(t, ends[0].bare(t), ends[1].bare(t), 12*time.Second))
 			rate, _, _ := fileRate(t, n.site(a), ends, mib<<20, "", "", func() int64 { return 0 })
 			speed = max(speed, rate)
 			t.Logf("%.1f Mbit/s, one association %.1f Mbit/s", speed*8e-6, bare*8e-6)
@@ -469,7 +469,7 @@ func iperfRate(t *testing.T, iperf string, a, b *lab.Host) float64 {
 	}
 	defer server.Kill()
 	var out bytes.Buffer
-	client := exec.Command(iperf, "-c", b.Addr4.String(), "-t", "8", "-J")
+	client := exec.Command(iperf, "-c", b.Addr4.String(), "-t", "6", "-J")
 	client.Stdout = &out
 	process, err := a.Start(client)
 	if err != nil {
