@@ -16,6 +16,7 @@ type benchTransferCmd struct {
 	Lanes  []string `help:"Kinds of connections." default:"auto,quic,webrtc" enum:"auto,quic,webrtc"`
 	MiB    int64    `name:"mib" help:"Size of the file." default:"256"`
 	Rounds int      `help:"How many rounds; the medians count." default:"3"`
+	Crowd  int      `name:"receivers" help:"So many receivers of one link at once, over the first kind of connections, and how many copies the sender sends." placeholder:"N"`
 	Dir    string   `help:"Folder for the files. Default: the machine's temporary one." placeholder:"DIR"`
 	JSON   bool     `name:"json" help:"Print JSON."`
 }
@@ -29,9 +30,19 @@ func (c *benchTransferCmd) Run(ctx context.Context, s streams) error {
 		defer node.Stop()
 		c.Server = node.HTTP
 	}
-	r, err := benchtransfer.Run(ctx, benchtransfer.Config{
+	config := benchtransfer.Config{
 		Server: strings.TrimRight(c.Server, "/"), Key: c.Key, Lanes: c.Lanes, Bytes: c.MiB << 20, Rounds: c.Rounds, Dir: c.Dir,
-	})
+	}
+	if c.Crowd > 0 {
+		r, err := benchtransfer.RunCrowd(ctx, config, c.Crowd)
+		if err != nil {
+			return err
+		}
+		return benchFlags{JSON: c.JSON}.print(s.out, r, func() {
+			fmt.Fprintf(s.out, "%s to %d receivers (%s): %.1f s, %.1f MiB/s together; the sender sent %.2f copies\n", bytesText(r.Bytes), r.Receivers, r.Lanes, r.Seconds, r.PerSecond, r.Copies)
+		})
+	}
+	r, err := benchtransfer.Run(ctx, config)
 	if err != nil {
 		return err
 	}

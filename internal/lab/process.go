@@ -74,6 +74,21 @@ func (p *Process) Signal(sig syscall.Signal) error {
 	return nil
 }
 
+// Sleep stops the process and all of its group, as when a lid is closed, until Wake.
+func (p *Process) Sleep() error { return p.signalGroup(syscall.SIGSTOP) }
+
+// Wake lets it go on.
+func (p *Process) Wake() error { return p.signalGroup(syscall.SIGCONT) }
+
+func (p *Process) signalGroup(sig syscall.Signal) error {
+	select {
+	case <-p.done:
+		return errors.New("the process has ended")
+	default:
+		return syscall.Kill(-p.Cmd.Process.Pid, sig)
+	}
+}
+
 // Kill kills the process and all of its group, and waits for it.
 func (p *Process) Kill() {
 	select {

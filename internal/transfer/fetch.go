@@ -164,6 +164,7 @@ type fetcher struct {
 	gained  time.Time     // when the last block came that was of use
 	between time.Duration // such blocks come about this long after each other
 	asking  int           // after so much patience: 1: once more for what others were given; 2: for anything
+	needy   time.Time     // since when for anything
 	liars   map[string]bool
 
 	bytes, arrived, resent int64 // verified and kept; arrived in this life; of those, had already
@@ -312,6 +313,7 @@ func (f *fetcher) accept(now time.Time, choose func(i uint32, e Entry) bool) {
 	for i := range f.entries {
 		f.begin(uint32(i))
 	}
+	f.askHashesOfOthers()
 	f.settle(now)
 }
 
@@ -903,7 +905,7 @@ func (f *fetcher) stockLane(l *fetchLane, n uint32) {
 // askHashesOf asks the sender for the hashes of what another receiver has and we have not: only with them can it be taken from there.
 func (f *fetcher) askHashesOf(r Range) {
 	s := f.senders()
-	if len(s) == 0 {
+	if len(s) == 0 || !f.chosen {
 		return
 	}
 	file := f.files[r.File]
@@ -984,6 +986,9 @@ func (f *fetcher) request(now time.Time) {
 		window := min(l.window, most, max(near, int(1.25*l.rate*l.rtt.Seconds())+windowStep))
 		if f.company {
 			window = min(window, max(windowShared, int(l.rate*windowTime.Seconds())))
+		}
+		if f.asking == 2 && l.sender {
+			window = min(window, windowShared<<min(5, int(now.Sub(f.needy).Seconds()))) // a little at first: others may be at it too
 		}
 		if !l.accepted || l.unwanting || l.owedBytes > window*3/4 || len(l.owed) > owedBlocks*3/4 {
 			continue
@@ -1150,10 +1155,26 @@ func (f *fetcher) losePatience(now time.Time) {
 		f.askHashesOfOthers()
 		f.request(now)
 	case f.asking == 1 && idle >= 2*limit:
-		f.asking = 2 // until another receiver gives something
+		f.asking, f.needy = 2, now // until another receiver gives something
 		f.forgetAway()
+		for _, file := range f.files[f.first:] {
+			if file.state == fileFetch && file.size >= 0 {
+				file.spread = file.missing(f.place)
+			}
+		}
 		f.request(now)
 	}
+}
+
+// missing is the block at this place, from 0 to 1, among those that are missing.
+func (f *fetchFile) missing(place float64) uint32 {
+	end := f.blocks()
+	nth := uint32(place * float64(end-f.had))
+	at, ok := free(0, end, f.have, f.asked)
+	for ; ok && nth > 0; nth-- {
+		at, ok = free(at+1, end, f.have, f.asked)
+	}
+	return at
 }
 
 // tick does what time brings: dead lanes, progress, more lanes. Call it several times a second.

@@ -168,7 +168,8 @@ func (r *receiver) run(ctx context.Context) (result Result, err error) {
 		r.mu.Lock()
 		r.fetcher.accompany(now, others)
 		r.fetcher.tick(now)
-		actions := r.fetcher.take()
+		r.server.tick(now)
+		actions := append(r.fetcher.take(), r.server.take()...)
 		lanes := len(r.fetcher.senders())
 		dial := lanes == 0 && !r.dialing && !r.complete && now.After(redial)
 		progress := r.progressLocked()
@@ -191,6 +192,11 @@ func (r *receiver) run(ctx context.Context) (result Result, err error) {
 		if len(senders) == 0 {
 			if !waiting && !kept {
 				waiting = true
+				r.mu.Lock()
+				// It comes back as another peer, perhaps from another place.
+				r.failures = 0
+				clear(r.noNative)
+				r.mu.Unlock()
 				r.cfg.OnEvent(Event{Code: "waiting"})
 			}
 			continue
@@ -334,8 +340,9 @@ func (r *receiver) linger(ctx context.Context) {
 		now := time.Now()
 		r.mu.Lock()
 		r.fetcher.tick(now)
+		r.server.tick(now)
 		needed := r.fetcher.lacks() && now.Sub(started) < lingerMax && now.Sub(later(started, r.asked)) < lingerIdle
-		actions := r.fetcher.take()
+		actions := append(r.fetcher.take(), r.server.take()...)
 		progress := r.progressLocked()
 		r.mu.Unlock()
 		r.do(actions)
@@ -379,6 +386,7 @@ func (r *receiver) next(p *port, buf []byte) (*outBlock, error) {
 			length = r.fetcher.files[b.file].length(b.index)
 			r.shared += int64(length)
 			r.asked = time.Now()
+			r.server.spoke(r.asked, p.id)
 		}
 		r.mu.Unlock()
 		r.do(actions)

@@ -68,7 +68,18 @@ func (s *server) send(lane int, m message) {
 }
 
 func (s *server) addLane(now time.Time, id int, end string) {
-	s.lanes[id] = &serveLane{id: id, end: end, manifest: -1, spoke: now}
+	l := &serveLane{id: id, end: end, manifest: -1, spoke: now}
+	s.lanes[id] = l
+	if s.takers[end] != nil {
+		s.accept(l) // on another lane, or in an earlier life
+	}
+}
+
+func (s *server) accept(l *serveLane) {
+	if !l.accepted {
+		l.accepted = true
+		s.takers[l.end].lanes++
+	}
 }
 
 // addReceiver is a lane to another receiver: there is no manifest, and no accepting; whoever reads the blocks knows which there are.
@@ -175,10 +186,11 @@ func (s *server) message(now time.Time, lane int, m *message) error {
 			s.bye(l, code)
 			return nil
 		}
-		if !l.accepted {
-			s.takers[l.end].lanes++
+		for _, o := range s.lanes {
+			if o.end == l.end {
+				s.accept(o)
+			}
 		}
-		l.accepted = true
 		s.send(lane, message{Type: typeAccepted})
 	case typeWant:
 		return s.want(now, l, m.Blocks, m.Fresh)

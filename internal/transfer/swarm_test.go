@@ -210,6 +210,10 @@ func (c *crowd) step(d time.Duration) {
 		if at.Milliseconds()%200 == 0 {
 			e.fetcher.tick(c.now)
 			c.do(e)
+			e.server.tick(c.now)
+			c.say(e.server, e.gives)
+			c.server.tick(c.now)
+			c.say(c.server, c.lanes)
 		}
 		for id := range c.lastID + 1 {
 			if l := e.links[id]; l != nil {
@@ -221,6 +225,15 @@ func (c *crowd) step(d time.Duration) {
 	for _, e := range c.ends {
 		if !e.left {
 			c.give(e, e.server, e.gives, d)
+		}
+	}
+}
+
+// say puts on the way what a server wants to say.
+func (c *crowd) say(s *server, lanes map[int]*link) {
+	for _, a := range s.take() {
+		if to := lanes[a.lane]; a.kind == doSend && to != nil {
+			to.toEnd = append(to.toEnd, onTheWay{c.now.Add(c.latency), a.msg})
 		}
 	}
 }
@@ -265,10 +278,10 @@ func (c *crowd) deliver(e *crowdEnd, l *link) {
 			answer.Root = b64.EncodeToString(root[:])
 			l.toEnd = append(l.toEnd, onTheWay{c.now.Add(c.latency), answer})
 		}
-		for _, a := range s.take() {
-			if to := c.lanes[a.lane]; a.kind == doSend && to != nil {
-				to.toEnd = append(to.toEnd, onTheWay{c.now.Add(c.latency), a.msg})
-			}
+		if l.from == nil {
+			c.say(s, c.lanes)
+		} else {
+			c.say(s, l.from.gives)
 		}
 	}
 	for _, m := range due(&l.toEnd, c.now) {
@@ -345,6 +358,65 @@ func (c *crowd) run() float64 {
 		if steps > 100_000 {
 			c.t.Fatalf("%d receivers are not over; %d blocks of %d sent", missing, c.sent, total)
 		}
+	}
+}
+
+// TestAcceptCountsForAllLanes: it is an end that accepts, and not each of its lanes.
+func TestAcceptCountsForAllLanes(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	s := newServer(1)
+	s.add([]Entry{{Path: "a", Size: new(int64(3 * BlockSize))}}, true)
+	s.addLane(now, 1, "A")
+	s.addLane(now, 2, "A")
+	if err := s.message(now, 1, &message{Type: typeAccept}); err != nil {
+		t.Fatal(err)
+	}
+	s.addLane(now, 3, "A")
+	for _, lane := range []int{1, 2, 3} {
+		if err := s.message(now, lane, &message{Type: typeWant, Blocks: []Range{{0, uint32(lane - 1), 1}}}); err != nil {
+			t.Fatal(err)
+		}
+		if b, ok := s.next(lane); !ok || b.index != uint32(lane-1) {
+			t.Errorf("lane %d owes %v, %t", lane, b, ok)
+		}
+	}
+	s.addLane(now, 4, "B")
+	if err := s.message(now, 4, &message{Type: typeWant, Blocks: []Range{{0, 0, 1}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := s.next(4); ok {
+		t.Error("a block is owed to an end that has not accepted")
+	}
+}
+
+// TestOthersAreHeardBeforeTheUserAgrees: the sender is asked for no hashes before, and for all of them then.
+func TestOthersAreHeardBeforeTheUserAgrees(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	f := newFetcher(nil)
+	f.addLane(now, 1, "S", true)
+	f.addLane(now, 2, "B", false)
+	have := &message{Type: typeHave, Blocks: []Range{{0, 1, 2}}}
+	if err := f.message(now, 2, have); err != nil { // before the manifest, even
+		t.Fatal(err)
+	}
+	page := &message{Type: typeManifest, From: new(uint32(0)), Entries: []Entry{{Path: "a", Size: new(int64(9 * BlockSize))}}, Last: true}
+	if err := f.message(now, 1, page); err != nil {
+		t.Fatal(err)
+	}
+	asked := func() (list []string) {
+		for _, a := range f.take() {
+			if a.kind == doSend && (a.msg.Type == typeAccept || a.msg.Type == typeGetHashes) {
+				list = append(list, fmt.Sprint(a.msg.Type, " ", a.msg.Count))
+			}
+		}
+		return list
+	}
+	if got := asked(); got != nil {
+		t.Errorf("asked for %v before the user has agreed", got)
+	}
+	f.accept(now, nil)
+	if got := asked(); fmt.Sprint(got) != "[accept 0 get-hashes 2]" {
+		t.Errorf("asked for %v", got)
 	}
 }
 

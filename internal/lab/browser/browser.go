@@ -161,6 +161,12 @@ func (b *Browser) Close() {
 	}
 }
 
+// Sleep stops all of the browser's processes, as when a lid is closed, until Wake.
+func (b *Browser) Sleep() error { return b.process.Sleep() }
+
+// Wake lets them go on.
+func (b *Browser) Wake() error { return b.process.Wake() }
+
 // MemoryBytes is what all processes of the browser use together (see [lab.Process.MemoryBytes]).
 func (b *Browser) MemoryBytes() (int64, error) { return b.process.MemoryBytes() }
 
