@@ -86,8 +86,8 @@ type iceMinter struct {
 }
 
 // servers is signalserver's Config.ICE.
-func (m iceMinter) servers(projectID, peer string) (signal.ICE, error) {
-	stun, turn := m.urls()
+func (m iceMinter) servers(projectID, peer string, from netip.Addr) (signal.ICE, error) {
+	stun, turn := m.urlsFor(from)
 	credentials := m.relay.Mint(projectID, peer, credentialLifetime)
 	return signal.ICE{
 		Servers: []signal.ICEServer{
@@ -115,6 +115,25 @@ func (m iceMinter) playrtc(projectID, peer string, lifetime time.Duration) (play
 func (m iceMinter) uris() []string {
 	stun, turn := m.urls()
 	return append(stun, turn...)
+}
+
+// urlsFor are the ones of use to a client that has come from an address, where each family has a literal of its own: browsers ask all of them for candidates, and warn
+// of five. Who comes over IPv4 has IPv4. Who comes over IPv6 may have IPv6 alone, or both: then STUN of IPv4 finds what peers with IPv4 alone can reach,
+// and pion relays over IPv4 only. There is no STUN of IPv6, which hardly knows NATs; browsers ask the TURN server for it as well.
+func (m iceMinter) urlsFor(from netip.Addr) (stun, turn []string) {
+	if len(m.endpoints) != 2 || !from.IsValid() {
+		return m.urls()
+	}
+	v4, v6 := m.endpoints[0], m.endpoints[1]
+	stun, turn = v4.URLs()
+	if from.Unmap().Is4() {
+		return stun, turn
+	}
+	_, over6 := v6.URLs()
+	if len(stun)+len(over6) < 4 {
+		over6 = append(over6, turn[0])
+	}
+	return stun, over6
 }
 
 func (m iceMinter) urls() (stun, turn []string) {

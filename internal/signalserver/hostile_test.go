@@ -488,7 +488,7 @@ func TestAcknowledgedButNotRead(t *testing.T) {
 func TestICEServersAreRenewedInTime(t *testing.T) {
 	var mu sync.Mutex
 	made := 0
-	s := start(t, channel.Config{}, signalserver.Config{HandshakeTimeout: 100 * time.Millisecond, ICE: func(project, peer string) (signal.ICE, error) {
+	s := start(t, channel.Config{}, signalserver.Config{HandshakeTimeout: 100 * time.Millisecond, ICE: func(project, peer string, _ netip.Addr) (signal.ICE, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		made++
@@ -505,7 +505,7 @@ func TestICEServersAreRenewedInTime(t *testing.T) {
 }
 
 func TestJoinGoesOnWithoutICEServers(t *testing.T) {
-	s := start(t, channel.Config{}, signalserver.Config{ICE: func(string, string) (signal.ICE, error) { return signal.ICE{}, errors.New("no relay") }})
+	s := start(t, channel.Config{}, signalserver.Config{ICE: func(string, string, netip.Addr) (signal.ICE, error) { return signal.ICE{}, errors.New("no relay") }})
 	a := s.join(t, "demo", as("A"))
 	if a.joined.ICE.Servers == nil || len(a.joined.ICE.Servers) != 0 {
 		t.Errorf("got %+v", a.joined.ICE)

@@ -195,7 +195,7 @@ func (l *link) join(ctx context.Context, m *signal.Join) (*channel.Membership, e
 // ice makes ICE servers for the peer, and notes when they have to be renewed: at 3/4 of their life, so that a client whose
 // link is lost just then still has some of it.
 func (l *link) ice(project, peer string) signal.ICE {
-	ice, err := l.server.cfg.ICE(project, peer)
+	ice, err := l.server.cfg.ICE(project, peer, l.address)
 	if err != nil {
 		l.server.cfg.Logger.Error("make ICE servers", "project", project, "peer", peer, "err", err)
 		ice = signal.ICE{}

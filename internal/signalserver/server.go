@@ -39,9 +39,9 @@ type Config struct {
 	// Authorize decides about a join. It is called on the link's goroutine, many at a time, and must end when ctx does. Its errors
 	// should be *refusal.Refusal; others become internal. Required.
 	Authorize func(ctx context.Context, c auth.Credentials) (auth.Grant, error)
-	// ICE makes ICE servers with credentials for a peer. It is called at every join, admission and resume and again at 3/4 of the lifetime that it gave, many at a
+	// ICE makes ICE servers with credentials for a peer that has come from an address. It is called at every join, admission and resume and again at 3/4 of the lifetime that it gave, many at a
 	// time, and must not block for long. nil: clients get an empty list.
-	ICE func(project, peer string) (signal.ICE, error)
+	ICE func(project, peer string, from netip.Addr) (signal.ICE, error)
 	// ServerCommand takes commands that a client sends to the server itself: with an empty list of receivers. It is called on the link's goroutine, and may be called twice
 	// for the same command when a link is lost meanwhile. Its errors should be *refusal.Refusal; for a name that it does not know, invalid_field. nil: it knows none.
 	ServerCommand func(ctx context.Context, k channel.Key, peer, name string, data json.RawMessage) error
@@ -70,7 +70,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("signalserver: Channels and Authorize are required")
 	}
 	if c.ICE == nil {
-		c.ICE = func(string, string) (signal.ICE, error) { return signal.ICE{}, nil }
+		c.ICE = func(string, string, netip.Addr) (signal.ICE, error) { return signal.ICE{}, nil }
 	}
 	if c.ServerCommand == nil {
 		c.ServerCommand = func(context.Context, channel.Key, string, string, json.RawMessage) error {

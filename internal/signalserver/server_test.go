@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http/httptest"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -70,7 +71,7 @@ func start(t *testing.T, ccfg channel.Config, scfg signalserver.Config) *server 
 		scfg.Authorize = authorize
 	}
 	if scfg.ICE == nil {
-		scfg.ICE = func(project, peer string) (signal.ICE, error) {
+		scfg.ICE = func(project, peer string, _ netip.Addr) (signal.ICE, error) {
 			return signal.ICE{Servers: []signal.ICEServer{{URLs: []string{"turn:127.0.0.1:3478"}, Username: project + "/" + peer, Credential: "c"}},
 				ExpiresAtMs: time.Now().Add(time.Hour).UnixMilli()}, nil
 		}
