@@ -4,9 +4,11 @@ package test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +18,7 @@ import (
 	"testing"
 
 	"github.com/madang-rtc/madang/internal/lab"
+	"github.com/madang-rtc/madang/internal/lab/browser"
 	"github.com/madang-rtc/madang/internal/project"
 )
 
@@ -118,5 +121,44 @@ func TestTheOperationsGuideNamesEveryMetric(t *testing.T) {
 	got, want := names("(?m)^\\| `(madang_[a-z_]+)` ", guide), names("(?m)^(madang_[a-z_]+)", metrics)
 	if len(want) == 0 || !slices.Equal(got, want) {
 		t.Errorf("docs/operations.md names the metrics\n%v, want\n%v", got, want)
+	}
+}
+
+// TestTheReadmesExamplesWork runs the two pages of README.md and README.ko.md as they stand there, at this node, with two people each.
+func TestTheReadmesExamplesWork(t *testing.T) {
+	node := serve(t, lab.NodeConfig{})
+	chromium := browser.Start(t, browser.Chromium, browser.Options{})
+	for _, name := range []string{"README.md", "README.ko.md"} {
+		text, err := os.ReadFile("../" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		examples := regexp.MustCompile("(?s)```html\n(.*?)```").FindAllStringSubmatch(string(text), -1)
+		if len(examples) != 2 {
+			t.Fatalf("%s has %d examples, want 2", name, len(examples))
+		}
+		for i, example := range examples {
+			page := strings.ReplaceAll(example[1], "https://call.example.com", node.HTTP)
+			page = regexp.MustCompile(`YOUR-BROWSER-KEY|브라우저-키`).ReplaceAllString(page, sandboxKey)
+			page = strings.ReplaceAll(page, `"demo"`, fmt.Sprintf(`"demo-%d-%d"`, len(name), i))
+			site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "text/html; charset=utf-8")
+				io.WriteString(w, "<!doctype html><body>"+page)
+			}))
+			t.Cleanup(site.Close)
+			people := []*visitor{newVisitor(t, chromium, site.URL, name+", first"), newVisitor(t, chromium, site.URL, name+", second")}
+			for _, v := range people {
+				if i == 0 {
+					v.click("join")
+				}
+			}
+			for _, v := range people {
+				if i == 0 { // oneself and the other
+					v.await(`deepAll('[data-testid="tile"] video').filter((video) => video.videoWidth > 0).length === 2`)
+				} else {
+					v.await(`document.querySelector("video")?.videoWidth > 0 && document.querySelector("audio")?.readyState > 2`)
+				}
+			}
+		}
 	}
 }
