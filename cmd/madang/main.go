@@ -33,6 +33,11 @@ const (
 	exitUsage  = 2 // the command line, the environment or the configuration file is wrong
 )
 
+// A usageError says that the command line is wrong, in a way that only the command itself knows.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
 // hinter is an error that knows what to do next.
 type hinter interface{ Hint() string }
 
@@ -81,7 +86,8 @@ type streams struct{ out, err io.Writer }
 
 func report(stderr io.Writer, err error, code int) int {
 	var wrong *config.Error
-	if errors.As(err, &wrong) {
+	var usage usageError
+	if errors.As(err, &wrong) || errors.As(err, &usage) {
 		code = exitUsage
 	}
 	fmt.Fprintln(stderr, "error:", err)

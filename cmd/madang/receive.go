@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -28,28 +27,30 @@ type receiveCmd struct {
 
 func (c *receiveCmd) Run(ctx context.Context, s streams) error {
 	server := c.server(s)
+	for _, p := range c.Only {
+		if _, err := path.Match(p, ""); err != nil {
+			return usageError{refusal.Newf(refusal.InvalidField, "--only: %q is not a pattern.", p)}
+		}
+	}
 	url, ticket, err := transfer.ParseLink(c.Link)
 	if err == nil {
 		server.URL = url
 	} else {
 		code, ok := transfer.ParseCode(c.Link)
 		if !ok {
-			return refusal.Newf(refusal.InvalidField, "%q is neither a link nor a code such as 417-maple-otter.", c.Link).
-				Advise("Copy all of the link, with what follows the #, and put it in quotes.")
+			return usageError{refusal.Newf(refusal.InvalidField, "%q is neither a link nor a code such as 417-maple-otter.", c.Link).
+				Advise("Copy all of the link, with what follows the #, and put it in quotes.")}
 		}
 		if ticket, err = transfer.Redeem(ctx, server, code); err != nil {
-			return err
-		}
-	}
-	for _, p := range c.Only {
-		if _, err := path.Match(p, ""); err != nil {
-			return refusal.Newf(refusal.InvalidField, "--only: %q is not a pattern.", p)
+			return newTransferScreen(s, c.JSON, receiving).failed(err)
 		}
 	}
 	config := transfer.ReceiveConfig{Server: server, Ticket: ticket, Dir: c.Dir, Own: c.Name, Lanes: c.Most}
 	if len(c.Only) > 0 {
 		config.Choose = func(e transfer.Entry) bool { return matchesAny(c.Only, e.Path) }
 	}
+	confirmed := make(chan struct{})
+	several := 0
 	if c.Dir == "-" {
 		temporary, err := os.MkdirTemp("", "madang-receive-")
 		if err != nil {
@@ -57,28 +58,46 @@ func (c *receiveCmd) Run(ctx context.Context, s streams) error {
 		}
 		defer os.RemoveAll(temporary)
 		config.Dir, config.Stream = temporary, s.out
-		config.Confirm = func(entries []transfer.Entry, last bool) bool { return len(entries) == 1 && !entries[0].Dir }
+		config.Confirm = func(entries []transfer.Entry, last bool) bool {
+			if len(entries) != 1 || entries[0].Dir {
+				several = len(entries)
+			}
+			return several == 0
+		}
 		s.out = s.err // for all else
 	} else if !c.Yes && !c.JSON && isatty.IsTerminal(os.Stdin.Fd()) {
-		config.Confirm = func(entries []transfer.Entry, last bool) bool { return ask(s, entries, last) }
+		config.Confirm = func(entries []transfer.Entry, last bool) bool {
+			yes := ask(s, entries, last)
+			close(confirmed)
+			return yes
+		}
 	}
-	show := newTransferScreen(s, c.JSON, "received")
+	show := newTransferScreen(s, c.JSON, receiving)
 	config.OnProgress, config.OnEvent = show.progress, show.event
+	if config.Confirm == nil {
+		close(confirmed)
+	}
+	if c.Dir != "-" {
+		config.Pauses = show.pausesAfter(ctx, confirmed)
+	}
 	result, err := transfer.Receive(ctx, config)
 	show.end()
+	if several > 0 {
+		err = refusal.Newf(refusal.InvalidField, "The standard output takes one file, and there are %d entries.", several).Advise("Name a folder instead of -, or choose one with --only.")
+	}
 	if err != nil {
 		var r *refusal.Refusal
 		if errors.As(err, &r) && r.Code == refusal.Cancelled {
 			r.Advise("The same command goes on where this one stopped.")
 		}
-		return err
+		return show.failed(err)
 	}
 	where := c.Dir
 	if len(result.Names) == 1 && config.Stream == nil {
 		where = filepath.Join(c.Dir, filepath.FromSlash(result.Names[0]))
 	}
 	show.done(map[string]any{"event": "done", "files": result.Files, "bytes": result.Bytes, "arrived": result.Arrived, "resent": result.Resent},
-		fmt.Sprintf("Received %d files, %s, verified: %s", result.Files, bytesText(result.Bytes), where))
+		fmt.Sprintf("Received %s, %s, verified: %s", count(result.Files, "file", "files"), bytesText(result.Bytes), printable(where)))
 	return nil
 }
 
@@ -99,28 +118,28 @@ func matchesAny(patterns []string, p string) bool {
 
 // ask shows what is offered.
 func ask(s streams, entries []transfer.Entry, last bool) bool {
+	const shown = 10
 	var sum int64
-	known := last
+	more := !last
 	for i, e := range entries {
-		if i < 10 {
-			fmt.Fprintf(s.err, "  %s\n", e.Path)
+		switch {
+		case i < shown:
+			fmt.Fprintf(s.err, "  %s\n", printable(e.Path))
+		case i == shown:
+			fmt.Fprintln(s.err, "  …")
 		}
 		if e.Size == nil {
-			known = false
+			more = true
 			continue
 		}
 		sum += *e.Size
 	}
-	more := ""
-	if !last {
-		more = " or more"
+	text := fmt.Sprintf("%s, %s", count(len(entries), "entry", "entries"), bytesText(sum))
+	if more { // it is still being looked for, or a stream
+		text += " or more"
 	}
-	if known {
-		fmt.Fprintf(s.err, "%d entries, %s. Receive? [Y/n] ", len(entries), bytesText(sum))
-	} else {
-		fmt.Fprintf(s.err, "%d entries%s, %s or more. Receive? [Y/n] ", len(entries), more, bytesText(sum))
-	}
-	line, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	fmt.Fprintf(s.err, "%s. Receive? [Y/n] ", text)
+	line, err := terminalLines.ReadString('\n')
 	answer := strings.ToLower(strings.TrimSpace(line))
 	return err == nil && (answer == "" || answer == "y" || answer == "yes" || answer == "예" || answer == "네")
 }

@@ -37,6 +37,7 @@ type ReceiveConfig struct {
 	// Confirm is called with the manifest as far as it is known, and asks the user; nil: yes to all.
 	Confirm    func(entries []Entry, last bool) bool
 	Choose     func(e Entry) bool // nil: all
+	Pauses     <-chan bool        // true: ask for nothing more; false: go on. nil: never
 	OnProgress func(Progress)
 	OnEvent    func(Event)
 }
@@ -79,6 +80,7 @@ type receiver struct {
 	noNative map[string]bool // peers with whom a native lane did not come about
 	finishes []finish
 	failed   []Event
+	held     bool // the sender has paused
 	offered  bool // to the user
 	complete bool
 }
@@ -160,6 +162,10 @@ func (r *receiver) run(ctx context.Context) (result Result, err error) {
 			return r.result(), err
 		case <-sessionDone:
 			sessionDone = nil
+		case on := <-r.cfg.Pauses:
+			r.mu.Lock()
+			r.fetcher.pause(time.Now(), on)
+			r.mu.Unlock()
 		case <-r.stirred:
 		case <-ticker.C:
 		}
@@ -694,6 +700,10 @@ func (r *receiver) onMessage(p *port, m *message) error {
 	r.mu.Lock()
 	var err error
 	asked := p.role == roleReceiver && (m.Type == typeWant || m.Type == typeUnwant)
+	changed := m.Type == typePause && p.role == roleSender && r.held != m.On
+	if changed {
+		r.held = m.On
+	}
 	if asked {
 		err = r.server.message(time.Now(), p.id, m)
 	} else {
@@ -702,6 +712,9 @@ func (r *receiver) onMessage(p *port, m *message) error {
 	actions := append(r.fetcher.take(), r.server.take()...)
 	r.mu.Unlock()
 	r.do(actions)
+	if changed { // it is said on each lane
+		r.cfg.OnEvent(pauseEvent(m.On))
+	}
 	if asked {
 		p.stir()
 	}

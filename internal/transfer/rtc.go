@@ -71,10 +71,7 @@ func newPeerConnection(c tls.Certificate, ice signal.ICE, loopback bool) (*webrt
 	s.SetSrflxAcceptanceMinWait(reflexiveWait)
 	s.SetPrflxAcceptanceMinWait(reflexiveWait)
 	s.SetRelayAcceptanceMinWait(relayWait)
-	config := webrtc.Configuration{Certificates: []webrtc.Certificate{webrtc.CertificateFromX509(c.PrivateKey, c.Leaf)}}
-	for _, server := range ice.Servers {
-		config.ICEServers = append(config.ICEServers, webrtc.ICEServer{URLs: server.URLs, Username: server.Username, Credential: server.Credential})
-	}
+	config := webrtc.Configuration{Certificates: []webrtc.Certificate{webrtc.CertificateFromX509(c.PrivateKey, c.Leaf)}, ICEServers: iceServers(ice)}
 	pc, err := webrtc.NewAPI(webrtc.WithSettingEngine(s), webrtc.WithMediaEngine(&webrtc.MediaEngine{})).NewPeerConnection(config)
 	if err != nil {
 		return nil, nil, err
@@ -85,6 +82,13 @@ func newPeerConnection(c tls.Certificate, ice signal.ICE, loopback bool) (*webrt
 		return nil, nil, err
 	}
 	return pc, dc, nil
+}
+
+func iceServers(ice signal.ICE) (servers []webrtc.ICEServer) {
+	for _, s := range ice.Servers {
+		servers = append(servers, webrtc.ICEServer{URLs: s.URLs, Username: s.Username, Credential: s.Credential})
+	}
+	return servers
 }
 
 // An rtcLane is a data channel of a PeerConnection of its own.

@@ -34,6 +34,7 @@ type SendConfig struct {
 	Own       string    // what the receiver's user sees of us
 	Receivers int       // for how many the link is; 0: any number, until ctx ends
 	NoCode    bool
+	To        string  // a channel whose members are told
 	LimitBps  float64 // bits a second over all lanes; 0: none
 
 	// Store brings everything to the server too, sealed, for receivers who come when this end has left. Leave ends Send then, with ErrStored; without it, Send returns ErrStored when
@@ -41,6 +42,9 @@ type SendConfig struct {
 	Store      bool
 	Leave      bool
 	StoreToken string
+
+	// Pauses holds blocks back with true, and goes on with false. nil: never.
+	Pauses <-chan bool
 
 	// OnReady is called once, when a receiver can come. OnProgress is called several times a second, OnEvent when something is worth saying.
 	OnReady    func(link string, code string)
@@ -63,12 +67,20 @@ type Progress struct {
 	Stored    int64  `json:"stored,omitempty"` // on the server
 }
 
-// An Event is something worth saying: its Code is "connected", "waiting", "skipped", "stored", or one of docs/transfer.md §13.
+// An Event is something worth saying: its Code is one of docs/transfer.md §13 or §16.
 type Event struct {
 	Code  string `json:"code"`
-	Path  string `json:"path,omitempty"` // a file, or the kind of lane
+	Path  string `json:"path,omitempty"` // a file, the kind of lane, or the name of who was told
 	Text  string `json:"text,omitempty"`
 	Until int64  `json:"untilMs,omitempty"` // of stored: how long it is kept
+}
+
+// pauseEvent says that the other side has paused, or goes on.
+func pauseEvent(on bool) Event {
+	if on {
+		return Event{Code: "paused"}
+	}
+	return Event{Code: "resumed"}
 }
 
 // A sender runs Send.
@@ -175,7 +187,12 @@ func (s *sender) run(ctx context.Context) (err error) {
 		s.upload = s.newUpload()
 		s.wg.Go(func() { s.store(s.upload) })
 	}
-	s.wg.Go(s.gather)
+	s.wg.Go(func() {
+		s.gather()
+		if s.cfg.To != "" && s.ctx.Err() == nil {
+			s.tell()
+		}
+	})
 	s.wg.Go(s.makeRoots)
 	ticker := time.NewTicker(tickEach)
 	defer ticker.Stop()
@@ -221,6 +238,8 @@ func (s *sender) run(ctx context.Context) (err error) {
 			if n == 0 {
 				return m.session.Err()
 			}
+		case on := <-s.cfg.Pauses:
+			s.pause(on)
 		case <-ticker.C:
 		}
 		var progress Progress
@@ -237,6 +256,16 @@ func (s *sender) report() {
 	progress := s.progressLocked()
 	s.mu.Unlock()
 	s.cfg.OnProgress(progress)
+}
+
+func (s *sender) pause(on bool) {
+	s.change(func() { s.server.pause(on) })
+	s.mu.Lock()
+	ports := slices.Collect(maps.Values(s.ports))
+	s.mu.Unlock()
+	for _, p := range ports {
+		p.stir()
+	}
 }
 
 // farewell tells everybody that it is over.
@@ -505,6 +534,17 @@ func (s *sender) onMessage(p *port, m *message) error {
 	switch m.Type {
 	case typeWant, typeUnwant:
 		p.stir()
+	case typePause: // it is said on each lane
+		s.mu.Lock()
+		t := s.server.takers[p.end]
+		changed := t != nil && t.paused != m.On
+		if changed {
+			t.paused = m.On
+		}
+		s.mu.Unlock()
+		if changed {
+			s.cfg.OnEvent(pauseEvent(m.On))
+		}
 	case typeGetHashes:
 		s.mu.Lock()
 		known := int(*m.File) < len(s.server.entries) && s.server.lanes[p.id] != nil && s.server.lanes[p.id].accepted

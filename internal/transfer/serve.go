@@ -34,6 +34,7 @@ type rootWish struct {
 }
 
 type taker struct {
+	paused   bool // says its user
 	number   uint32
 	lanes    int // that have accepted and stand
 	complete bool
@@ -192,6 +193,9 @@ func (s *server) message(now time.Time, lane int, m *message) error {
 			}
 		}
 		s.send(lane, message{Type: typeAccepted})
+		if s.paused {
+			s.send(lane, message{Type: typePause, On: true})
+		}
 	case typeWant:
 		return s.want(now, l, m.Blocks, m.Fresh)
 	case typeUnwant:
@@ -227,6 +231,16 @@ func (s *server) message(now time.Time, lane int, m *message) error {
 		s.actions = append(s.actions, action{kind: doOver, lane: lane, code: refusal.Code(m.Code)})
 	}
 	return nil
+}
+
+// pause holds blocks back; lanes on which some are owed hear wait meanwhile.
+func (s *server) pause(on bool) {
+	s.paused = on
+	for _, id := range slices.Sorted(laneIDs(s.lanes)) {
+		if l := s.lanes[id]; l.accepted && !l.ended {
+			s.send(id, message{Type: typePause, On: on})
+		}
+	}
 }
 
 // redeem gives the link to an end, or says why not.

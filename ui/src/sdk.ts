@@ -59,6 +59,7 @@ export interface DataLink {
 	readonly label: string;
 	send(data: string): Promise<unknown>;
 	on(event: "message", listener: (data: string | ArrayBuffer) => void): Off | unknown;
+	close(): void;
 }
 
 export interface Peer {

@@ -28,6 +28,8 @@ test.each([
 test("an offer of a peer is taken for no more than it is", () => {
 	const offer = { id: "abcdefghijklmnop", secret: "AAECAwQFBgcICQoLDA0ODw", names: ["바다.mov"], count: 1, bytes: 7 };
 	expect(parseOffer(JSON.stringify(offer))).toEqual(offer);
+	const apart = { ...offer, bytes: null, apart: true };
+	expect(parseOffer(JSON.stringify(apart))).toEqual(apart);
 	expect(parseOffer(JSON.stringify({ ...offer, names: [1, "x".repeat(999), "a", "b", "c"] }))?.names).toEqual([
 		"x".repeat(255),
 		"a",

@@ -16,7 +16,17 @@ interface Offer {
 	readonly secret: string;
 	readonly names: readonly string[];
 	readonly count: number;
-	readonly bytes: number;
+	/** `null`: not known. */
+	readonly bytes: number | null;
+	/** The ends meet in the transfer's own channel: who offers does not stay in the call. */
+	readonly apart?: boolean;
+}
+
+/** As whom one is in the call. */
+interface Access {
+	readonly server?: string;
+	readonly key?: string;
+	readonly name: string;
 }
 
 /** An offer in the chat: one's own, or somebody's. */
@@ -40,27 +50,32 @@ export function parseOffer(data: unknown): Offer | null {
 	} catch {
 		return null;
 	}
-	const { id, secret, names, count, bytes } = value ?? {};
+	const { id, secret, names, count, bytes, apart } = value ?? {};
 	if (typeof id !== "string" || typeof secret !== "string" || !Array.isArray(names)) return null;
-	if (!Number.isSafeInteger(count) || !Number.isSafeInteger(bytes) || (count as number) < 1 || (bytes as number) < 0)
-		return null;
+	if (!Number.isSafeInteger(count) || (count as number) < 1) return null;
+	if (bytes !== null && (!Number.isSafeInteger(bytes) || (bytes as number) < 0)) return null;
 	const shown = names.filter((name) => typeof name === "string").map((name: string) => name.slice(0, nameLength));
-	return { id, secret, names: shown.slice(0, shownNames), count: count as number, bytes: bytes as number };
+	return {
+		id,
+		secret,
+		names: shown.slice(0, shownNames),
+		count: count as number,
+		bytes: bytes as number | null,
+		...(apart === true ? { apart } : {}),
+	};
 }
 
 export class CallFiles {
 	readonly #channel: Channel;
-	readonly #server: string;
-	readonly #name: string;
+	readonly #access: Access;
 	readonly #changed: () => void;
 	readonly #came: (card: FileCard) => void;
 	readonly #cards = new Set<FileCard>();
 
 	/** `came` shows a card, `changed` draws again. */
-	constructor(channel: Channel, server: string, name: string, changed: () => void, came: (card: FileCard) => void) {
+	constructor(channel: Channel, access: Access, changed: () => void, came: (card: FileCard) => void) {
 		this.#channel = channel;
-		this.#server = server;
-		this.#name = name;
+		this.#access = access;
 		this.#changed = changed;
 		this.#came = came;
 	}
@@ -72,6 +87,7 @@ export class CallFiles {
 			link.on("message", (data) => {
 				const offer = parseOffer(data);
 				if (offer) this.#show({ offer, from: { id: peer.id, name: peer.name } });
+				link.close(); // read: who does not stay in the call waits for it
 			});
 		});
 	}
@@ -85,14 +101,14 @@ export class CallFiles {
 
 	/** Offers files to all who are there now. */
 	async offer(choose: (sdk: TransferSdk) => Awaited<ReturnType<TransferSdk["droppedFiles"]>>): Promise<void> {
-		const sdk = await transferSdk(this.#server);
+		const sdk = await transferSdk(this.#access.server ?? "");
 		const chosen = choose(sdk);
 		const peers = [...this.#channel.peers.values()];
 		if (chosen.length === 0 || peers.length === 0) return;
 		const sending = await sdk.sendFiles(chosen, {
 			channel: this.#channel as unknown as NonNullable<Parameters<TransferSdk["sendFiles"]>[1]>["channel"],
 			receivers: peers.length,
-			name: this.#name,
+			name: this.#access.name,
 		});
 		const offer: Offer = {
 			...sending.ticket,
@@ -122,14 +138,16 @@ export class CallFiles {
 		card.state = "accepted";
 		this.#changed();
 		try {
-			const sdk = await transferSdk(this.#server);
+			const sdk = await transferSdk(this.#access.server ?? "");
 			const receiving = await sdk.receiveFiles(
 				{ id: offer.id, secret: offer.secret },
-				{
-					channel: this.#channel as unknown as NonNullable<Parameters<TransferSdk["receiveFiles"]>[1]>["channel"],
-					peer: from.id,
-					name: this.#name,
-				},
+				offer.apart
+					? this.#access
+					: {
+							channel: this.#channel as unknown as NonNullable<Parameters<TransferSdk["receiveFiles"]>[1]>["channel"],
+							peer: from.id,
+							name: this.#access.name,
+						},
 			);
 			card.receiving = receiving;
 			receiving.on("changed", this.#changed);

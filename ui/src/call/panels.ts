@@ -170,17 +170,21 @@ function fileCard(call: CallView, card: FileCard): TemplateResult {
 				? explain({ code: card.code }, call.language).title
 				: running
 					? [
-							t.of(bytes(Number.isFinite(had) ? had : 0), bytes(offer.bytes)),
+							offer.bytes === null
+								? bytes(Number.isFinite(had) ? had : 0)
+								: t.of(bytes(Number.isFinite(had) ? had : 0), bytes(offer.bytes)),
 							end && end.bytesPerSecond > 0 ? t.rate(bytes(end.bytesPerSecond)) : "",
 						]
 							.filter((part) => part)
 							.join(" · ")
-					: bytes(offer.bytes);
+					: offer.bytes === null
+						? ""
+						: bytes(offer.bytes);
 	return html`
 		<div class="text filecard" data-testid="file-card" data-state=${card.state}>
 			<p class="filename">${icon("file")}<b>${offer.names[0] ?? ""}${offer.count > 1 ? ` +${offer.count - 1}` : ""}</b></p>
 			<p>${words}</p>
-			${running ? html`<progress max="100" .value=${(100 * (Number.isFinite(had) ? had : 0)) / Math.max(1, offer.bytes)}></progress>` : nothing}
+			${running && offer.bytes !== null ? html`<progress max="100" .value=${(100 * (Number.isFinite(had) ? had : 0)) / Math.max(1, offer.bytes)}></progress>` : nothing}
 			<p class="acts">
 				${from && card.state === "offered" ? html`<button class="button small primary" data-testid="file-accept" @click=${() => void files?.accept(card)}>${t.receive}</button>` : nothing}
 				${

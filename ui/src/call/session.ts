@@ -354,8 +354,7 @@ export class CallSession extends EventTarget {
 		this.channel = channel;
 		this.files = new CallFiles(
 			channel,
-			wish.server ?? "",
-			wish.name,
+			{ name: wish.name, ...(wish.server ? { server: wish.server } : {}), ...(wish.key ? { key: wish.key } : {}) },
 			() => this.#changed(),
 			(card) => this.#card(card),
 		);
