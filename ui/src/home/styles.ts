@@ -3,7 +3,7 @@ import { css } from "lit";
 export const styles = css`
 	:host { display: block; background: var(--m-paper); min-height: 100vh; min-height: 100dvh; }
 	.page { max-width: 1160px; margin: 0 auto; padding: 0 32px; display: flex; flex-direction: column; min-height: 100vh; min-height: 100dvh; }
-	header { display: flex; justify-content: space-between; align-items: center; padding: 22px 0; }
+	header { display: flex; justify-content: space-between; align-items: center; gap: 12px; padding: 22px 0; white-space: nowrap; }
 	header nav { display: flex; gap: 26px; }
 	header a { color: var(--m-ink-2); font-weight: 600; text-decoration: none; padding: 10px 0; }
 	header a:hover { color: var(--m-ink); text-decoration: underline; }
@@ -62,6 +62,7 @@ export const styles = css`
 	@media (max-width: 900px) {
 		.page { padding: 0 20px; }
 		header { padding: 14px 0; }
+		header nav { gap: 18px; }
 		.hero { grid-template-columns: minmax(0, 1fr); gap: 28px; padding: 12px 0 44px; }
 		.picture { order: -1; max-width: 520px; width: 100%; margin: 0 auto; }
 		.lead { margin: 12px 0 22px; font-size: 17px; }

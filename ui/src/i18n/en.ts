@@ -25,7 +25,7 @@ export const en = {
 		copy: "Copy",
 		copied: "Copied",
 		files: "Send files",
-		docs: "Documentation",
+		docs: "Docs",
 		docsProtocol: "Signaling protocol",
 		docsSdk: "TypeScript SDK",
 		docsApi: "REST API",
