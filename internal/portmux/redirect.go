@@ -25,6 +25,8 @@ func RedirectToHTTPS(host string) http.Handler {
 			http.Error(w, "This port speaks HTTPS. Use https:// (or wss://) instead of http:// (or ws://).", http.StatusBadRequest)
 			return
 		}
-		http.Redirect(w, r, "https://"+to+r.URL.RequestURI(), http.StatusPermanentRedirect)
+		// A request has no fragment (RFC 9112 §3.2): its # is a character like others, and would be one in a Location.
+		target := strings.ReplaceAll(r.URL.RequestURI(), "#", "%23")
+		http.Redirect(w, r, "https://"+to+target, http.StatusPermanentRedirect)
 	})
 }

@@ -15,7 +15,8 @@ import (
 func FuzzRedirect(f *testing.F) {
 	for _, s := range []string{"GET / HTTP/1.1\r\nHost: call.example.com\r\n\r\n", "GET //evil.example/%0d%0aX: y HTTP/1.1\r\nHost: x:8080\r\n\r\n",
 		"GET http://evil.example/ HTTP/1.1\r\nHost: x\r\n\r\n", "HEAD /a?b#c HTTP/1.0\r\n\r\n", "POST / HTTP/1.1\r\nHost: x\r\n\r\n", "GET * HTTP/1.1\r\nHost: a@b\r\n\r\n",
-		"GET / HTTP/1.1\r\nHost: x:@evil.example\r\n\r\n", "GET /\\evil.example HTTP/1.1\r\nHost: [::1]:80\r\n\r\n"} {
+		"GET / HTTP/1.1\r\nHost: x:@evil.example\r\n\r\n", "GET /\\evil.example HTTP/1.1\r\nHost: [::1]:80\r\n\r\n",
+		"HEAD /?#0%0X00 HTTP/1.0\r\n\r\n"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, request string) {
