@@ -220,60 +220,29 @@ func keepMoments(t *testing.T, m, other *member) {
 	if err != nil {
 		lab.Missing(t, "%v", err)
 	}
-	const seconds = 3
-	var recordings map[string]struct {
-		Type string
-		Data []byte
+	var complaints []string
+	for seconds := 3; ; seconds *= 2 { // of which a busy machine needs more until there is enough in them
+		var recordings map[string]struct {
+			Type string
+			Data []byte
+		}
+		m.do(patience+time.Duration(seconds)*time.Second, fmt.Sprintf(`const [camera, microphone] = ["camera", "microphone"].map((source) => lab.peer(%[1]s).tracks.get(source));
+			const [local, remote, mixed] = await Promise.all([lab.record([lab.local.camera, lab.local.microphone], %[2]d), lab.record([camera, microphone], %[2]d),
+				lab.recordPieces([camera, microphone, lab.local.microphone], %[2]d)]);
+			return { local, remote, mixed };`, js(other.name), seconds), &recordings)
+		complaints = nil
+		for what, recorded := range recordings {
+			if complaint := judgeRecording(t, ffprobe, m.Engine, recorded.Data, seconds, what == "local"); complaint != "" {
+				complaints = append(complaints, fmt.Sprintf("%s, %s recording of %d s (%s): %s", m.name, what, seconds, recorded.Type, complaint))
+			}
+		}
+		if len(complaints) == 0 || seconds > 20 {
+			break
+		}
+		t.Logf("recording again, for longer: %v", complaints)
 	}
-	m.do(patience, fmt.Sprintf(`const [camera, microphone] = ["camera", "microphone"].map((source) => lab.peer(%[1]s).tracks.get(source));
-		const [local, remote, mixed] = await Promise.all([lab.record([lab.local.camera, lab.local.microphone], %[2]d), lab.record([camera, microphone], %[2]d),
-			lab.recordPieces([camera, microphone, lab.local.microphone], %[2]d)]);
-		return { local, remote, mixed };`, js(other.name), seconds), &recordings)
-	for what, recorded := range recordings {
-		file := filepath.Join(t.TempDir(), "recording")
-		if err := os.WriteFile(file, recorded.Data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		out, err := exec.CommandContext(t.Context(), ffprobe, "-v", "error", "-of", "json", "-show_streams", "-show_entries", "packet=stream_index,pts_time", file).Output()
-		if err != nil {
-			t.Errorf("%s, %s recording: ffprobe: %v", m.name, what, err)
-			continue
-		}
-		var found struct {
-			Streams []struct {
-				Name          string `json:"codec_name"`
-				Width, Height int
-			}
-			Packets []struct {
-				Stream int    `json:"stream_index"`
-				At     string `json:"pts_time"`
-			}
-		}
-		if err := json.Unmarshal(out, &found); err != nil {
-			t.Fatal(err)
-		}
-		codecs := map[string]int{}
-		last := map[string]float64{}
-		for _, p := range found.Packets {
-			name := found.Streams[p.Stream].Name
-			codecs[name]++
-			if at, err := strconv.ParseFloat(p.At, 64); err == nil {
-				last[name] = max(last[name], at)
-			}
-		}
-		picture := "vp9"
-		if m.Engine == browser.Firefox {
-			picture = "vp8" // all that it can write
-		}
-		// A page that is slow to start may miss a little, and one that is slow to stop has more.
-		if codecs[picture] < 5*seconds || codecs["opus"] < 10*seconds || last[picture] < seconds-1 || last[picture] > seconds+20 || last["opus"] < seconds-1 {
-			t.Errorf("%s, %s recording (%s): %v packets until %v s, want %s and opus of %d s", m.name, what, recorded.Type, codecs, last, picture, seconds)
-		}
-		for _, s := range found.Streams {
-			if s.Name == picture && (s.Width != 640 || s.Height != 360) {
-				t.Errorf("%s, %s recording: a picture of %dx%d, want 640x360", m.name, what, s.Width, s.Height)
-			}
-		}
+	for _, complaint := range complaints {
+		t.Error(complaint)
 	}
 	var still []byte
 	m.do(patience, fmt.Sprintf(`return lab.snapshot(lab.peer(%s).tracks.get("camera"))`, js(other.name)), &still)
@@ -281,16 +250,71 @@ func keepMoments(t *testing.T, m, other *member) {
 	if err != nil {
 		t.Fatalf("%s: snapshot: %v", m.name, err)
 	}
-	if size := picture.Bounds().Size(); size.X != 640 || size.Y != 360 {
-		t.Errorf("%s: a snapshot of %v, want 640x360", m.name, size)
+	size := picture.Bounds().Size()
+	if !isCameraSize(size.X, size.Y) {
+		t.Errorf("%s: a snapshot of %v, want 640x360, or that scaled down", m.name, size)
 	}
 	colors := map[color.Color]bool{}
-	for x := range 640 {
-		colors[picture.At(x, x*360/640)] = true
+	for x := range size.X {
+		colors[picture.At(x, x*size.Y/size.X)] = true
 	}
 	if len(colors) < 2 && other.Engine == browser.Chromium { // Firefox's fake picture is of one color
 		t.Errorf("%s: the snapshot is of one color", m.name)
 	}
+}
+
+// isCameraSize says whether a picture that came from the other side is the camera's, of 640x360: a sender that is short of time sends it smaller.
+func isCameraSize(width, height int) bool {
+	return width > 0 && width <= 640 && (width*9-height*16 < 32 && height*16-width*9 < 32)
+}
+
+// judgeRecording says what is wrong with a recording that was to take some seconds; "" if nothing.
+func judgeRecording(t *testing.T, ffprobe string, engine browser.Engine, data []byte, seconds int, local bool) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "recording")
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), ffprobe, "-v", "error", "-of", "json", "-show_streams", "-show_entries", "packet=stream_index,pts_time", file).Output()
+	if err != nil {
+		return fmt.Sprintf("ffprobe, of %d bytes: %v", len(data), err)
+	}
+	var found struct {
+		Streams []struct {
+			Name          string `json:"codec_name"`
+			Width, Height int
+		}
+		Packets []struct {
+			Stream int    `json:"stream_index"`
+			At     string `json:"pts_time"`
+		}
+	}
+	if err := json.Unmarshal(out, &found); err != nil {
+		return fmt.Sprintf("ffprobe says %q", out)
+	}
+	codecs := map[string]int{}
+	last := map[string]float64{}
+	for _, p := range found.Packets {
+		name := found.Streams[p.Stream].Name
+		codecs[name]++
+		if at, err := strconv.ParseFloat(p.At, 64); err == nil {
+			last[name] = max(last[name], at)
+		}
+	}
+	picture := "vp9"
+	if engine == browser.Firefox {
+		picture = "vp8" // all that it can write
+	}
+	// A page that is slow to start may miss a little, and one that is slow to stop has more.
+	if codecs[picture] < 15 || codecs["opus"] < 30 || last[picture] < 2 || last[picture] > float64(seconds+20) || last["opus"] < 2 {
+		return fmt.Sprintf("%v packets until %v s, want %s and opus", codecs, last, picture)
+	}
+	for _, s := range found.Streams {
+		if s.Name == picture && (!isCameraSize(s.Width, s.Height) || local && s.Width != 640) {
+			return fmt.Sprintf("a picture of %dx%d, want 640x360", s.Width, s.Height)
+		}
+	}
+	return ""
 }
 
 // openEverySort opens data channels of each sort of delivery.
@@ -402,6 +426,7 @@ func TestMeshOfThree(t *testing.T) {
 
 // TestRing: the members are asked first.
 func TestRing(t *testing.T) {
+	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
 	site := blankPages(t, nil, nil)
 	chromium := browser.Start(t, browser.Chromium, browser.Options{})
@@ -411,7 +436,7 @@ func TestRing(t *testing.T) {
 	host.join(channel, nil)
 	// Nobody answers this one; it takes 45 seconds to see, while the others are answered.
 	deaf := newMember(t, chromium, site, node.HTTP, "deaf")
-	deaf.join(channel+".deaf", nil)
+	deaf.join(channel+".deaf", map[string]any{"withMedia": false})
 	patient := newMember(t, chromium, site, node.HTTP, "patient")
 	patient.do(patience, fmt.Sprintf(`window.rung = lab.join({ channel: %s, key: %s, name: "patient", ring: true }).then(() => "joined", (e) => e.code)`, js(channel+".deaf"), js(sandboxKey)), nil)
 	ring := fmt.Sprintf(`window.rung = lab.join({ channel: %s, key: %s, name: "guest", ring: true }).then(() => "joined", (e) => e.code);`, js(channel), js(sandboxKey))
@@ -443,6 +468,9 @@ func TestRing(t *testing.T) {
 		t.Errorf("a ring that was called off: got %q", code)
 	}
 	host.await(patience, `lab.over.at(-1) === "cancelled"`)
+	for _, m := range []*member{guest, host} { // whose call would only keep the machine busy
+		m.do(patience, "await lab.channel.leave()", nil)
+	}
 	patient.do(patience+30*time.Second, "return window.rung", &code)
 	if code != "ring_timeout" {
 		t.Errorf("a ring that nobody answered: got %q", code)
