@@ -321,11 +321,12 @@ describe("fetcher and server", () => {
 		world.open();
 		world.run(() => world.fetcher.manifestWhole);
 		const said: Message[] = [];
+		const ended: number[] = [];
 		const other = new Server(
 			{
 				send: (_lane, message) => said.push(message),
 				sendHashes: () => {},
-				endLane: () => {},
+				endLane: (lane) => ended.push(lane),
 				wake: () => {},
 				sendRoot: () => {},
 				complete: () => {},
@@ -352,6 +353,12 @@ describe("fetcher and server", () => {
 		hello(3, "a");
 		other.message(3, { type: "accept" });
 		expect(last()).toEqual({ type: "accepted" });
+		// A lane whose hello was lost ends alone: nobody hears bye.
+		ended.length = said.length = 0;
+		other.laneOpened(4, 0);
+		other.message(4, { type: "accept" });
+		expect(ended).toEqual([4]);
+		expect(said.map(({ type }) => type)).toEqual(["hello"]);
 	});
 
 	test("a silent lane is given up, and one that says wait is not", () => {
