@@ -22,9 +22,11 @@ const (
 	windowSum    = 32 << 20               // bytes owed on all lanes, beyond windowMin for each
 	owedBlocks   = 512                    // on a lane; half of what a sender must remember
 	laneDead     = 15 * time.Second
-	laneEvery    = 2 * time.Second // between two attempts to be faster with one lane more
-	laneGain     = 1.10            // what a new lane must bring, at least
-	laneWorth    = 8 << 20         // bytes that must be left, and those of two seconds
+	laneEvery    = 2 * time.Second       // between two attempts to be faster with one lane more
+	laneGain     = 1.10                  // what a new lane must bring, at least
+	laneWorth    = 8 << 20               // bytes that must be left, and those of two seconds
+	laneLong     = 20 * time.Millisecond // round trip from which on the first rates say little: what slow start reaches is lost again with the first packet
+	laneMisses   = 3                     // lanes in a row that may bring nothing there
 	fetchLanes   = 8
 	progressEach = time.Second
 	haveEach     = 100 * time.Millisecond
@@ -176,6 +178,7 @@ type fetcher struct {
 	rateBytes   int64
 	rateSince   time.Time
 	lastRate    float64
+	misses      int
 	maxLanes    int
 	lanesWanted int
 	opening     int
@@ -1268,8 +1271,11 @@ func (f *fetcher) grow(now time.Time) {
 	if n >= f.maxLanes || f.left() < max(laneWorth, int64(2*rate)) {
 		return
 	}
-	if rate < laneGain*f.lastRate {
-		f.maxLanes = n // the last one brought nothing
+	if f.misses++; rate >= laneGain*f.lastRate {
+		f.misses = 0
+	}
+	if f.misses > 0 && (f.misses >= laneMisses || f.senders()[0].rtt < laneLong) {
+		f.maxLanes = n // the last ones brought nothing
 		return
 	}
 	f.lastRate = rate

@@ -101,9 +101,19 @@ describe("rate and lanes", () => {
 		let bytes = 0;
 		for (let ms = 0; ms <= 60_000; ms += 250) {
 			bytes += 1_000 * Math.min(policy.wanted, 4);
-			policy.observe(bytes, ms);
+			policy.observe(bytes, ms, 1);
 		}
 		// The fifth gained nothing, and was the last.
 		expect(policy.wanted).toBe(5);
+	});
+
+	test("on a long path they are, although the first lost what slow start had reached", () => {
+		const policy = new LanePolicy();
+		let bytes = 0;
+		for (let ms = 0; ms <= 60_000; ms += 250) {
+			bytes += ms <= 2_000 ? 5_000 : 1_000 * policy.wanted;
+			policy.observe(bytes, ms, 100);
+		}
+		expect(policy.wanted).toBe(8);
 	});
 });

@@ -552,7 +552,7 @@ export class Receiving extends End<ReceivingEvents> {
 				this.#senderPaused = message.senderPaused;
 				for (const state of message.files) this.#files[state.file] = state;
 				this.flow(message.arrived);
-				this.#policy.observe(message.arrived, performance.now());
+				this.#policy.observe(message.arrived, performance.now(), this.path?.rttMs ?? null);
 				this.#connect();
 				break;
 			case "resumed":

@@ -24,6 +24,9 @@ export class Rate {
 const mostLanes = 8;
 const stepMs = 2_000;
 const growth = 1.1;
+/** On a long path the first rates say little: what slow start reaches is lost again with the first packet. */
+const longMs = 20;
+const longMisses = 3;
 
 /**
  * How many lanes a receiver has: one more each two seconds, as long as it makes the transfer faster. Lanes that gain nothing would take
@@ -32,7 +35,9 @@ const growth = 1.1;
 export class LanePolicy {
 	#wanted = 1;
 	#settled = false;
-	#best = 0;
+	#last = 0;
+	/** Lanes in a row that brought nothing. */
+	#misses = 0;
 	#sinceMs: number | null = null;
 	#sinceBytes = 0;
 
@@ -40,8 +45,8 @@ export class LanePolicy {
 		return this.#wanted;
 	}
 
-	/** What has arrived in all, while blocks are being fetched. */
-	observe(bytes: number, nowMs: number): void {
+	/** What has arrived in all, while blocks are being fetched, and the round trip, if it is known. */
+	observe(bytes: number, nowMs: number, rttMs: number | null): void {
 		if (this.#settled) return;
 		if (this.#sinceMs === null || bytes === this.#sinceBytes) {
 			this.#sinceMs = nowMs;
@@ -52,11 +57,12 @@ export class LanePolicy {
 		const rate = (bytes - this.#sinceBytes) / (nowMs - this.#sinceMs);
 		this.#sinceMs = nowMs;
 		this.#sinceBytes = bytes;
-		if (rate < this.#best * growth || this.#wanted >= mostLanes) {
+		this.#misses = rate < this.#last * growth ? this.#misses + 1 : 0;
+		if (this.#misses >= ((rttMs ?? 0) < longMs ? 1 : longMisses) || this.#wanted >= mostLanes) {
 			this.#settled = true;
 			return;
 		}
-		this.#best = rate;
+		this.#last = rate;
 		this.#wanted++;
 	}
 }
