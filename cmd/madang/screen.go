@@ -102,6 +102,7 @@ func isTerminal(w any) bool {
 var eventTexts = map[string]string{
 	"connected":                      "Connected: %s",
 	"waiting":                        "Waiting for the sender…",
+	"sharing":                        "Everything is here. Others still fetch from this machine; Ctrl+C ends that.",
 	"stored":                         "Everything is on the server until %s. You may leave: Ctrl+C.",
 	string(refusal.DepotOff):         "Not kept on the server. You have to stay until the receiver has everything.",
 	string(refusal.DepotFull):        "Not kept on the server yet.",

@@ -1258,7 +1258,7 @@ func (f *fetcher) left() (n int64) {
 // grow opens one lane more while the last one has made it faster.
 func (f *fetcher) grow(now time.Time) {
 	n := len(f.senders())
-	if n == 0 || f.opening > 0 || n < f.lanesWanted || now.Before(f.nextLane) || f.paused || !f.chosen {
+	if n == 0 || f.opening > 0 || n < f.lanesWanted || now.Before(f.nextLane) || f.company || f.paused || !f.chosen {
 		return
 	}
 	elapsed := now.Sub(f.rateSince).Seconds()

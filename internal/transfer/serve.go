@@ -36,7 +36,8 @@ type rootWish struct {
 type taker struct {
 	paused   bool // says its user
 	number   uint32
-	lanes    int // that have accepted and stand
+	lanes    int  // that have accepted and stand
+	keeps    bool // gives nothing to other receivers
 	complete bool
 	bytes    int64
 }
@@ -187,6 +188,7 @@ func (s *server) message(now time.Time, lane int, m *message) error {
 			s.bye(l, code)
 			return nil
 		}
+		s.takers[l.end].keeps = m.Gives != nil && !*m.Gives
 		for _, o := range s.lanes {
 			if o.end == l.end {
 				s.accept(o)
@@ -326,7 +328,7 @@ func (s *server) promise(l *serveLane, r Range, fresh bool, elsewhere []Range) [
 	for i, end := r.First, r.First+r.Count; i < end; {
 		first, away := i, fresh && others(i)
 		for i < end && (fresh && others(i)) == away {
-			if !away && !others(i) {
+			if !away && !others(i) && !s.takers[l.end].keeps {
 				given[i] = me
 			}
 			i++

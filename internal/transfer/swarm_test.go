@@ -389,6 +389,39 @@ func TestAcceptCountsForAllLanes(t *testing.T) {
 	}
 }
 
+// TestWhoGivesNothingIsPromisedNothing: others need not wait for what it has.
+func TestWhoGivesNothingIsPromisedNothing(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	s := newServer(0)
+	s.add([]Entry{{Path: "a", Size: new(int64(4 * BlockSize))}}, true)
+	want := func(lane int, ranges ...Range) (elsewhere []Range) {
+		t.Helper()
+		s.take()
+		if err := s.message(now, lane, &message{Type: typeWant, Blocks: ranges, Fresh: true}); err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range s.take() {
+			elsewhere = append(elsewhere, a.msg.Blocks...)
+		}
+		return elsewhere
+	}
+	for lane, gives := range []*bool{new(false), nil, new(true)} {
+		s.addLane(now, lane, fmt.Sprint(lane))
+		if err := s.message(now, lane, &message{Type: typeAccept, Gives: gives}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := want(0, Range{0, 0, 2}); got != nil {
+		t.Errorf("the first is sent elsewhere for %v", got)
+	}
+	if got := want(1, Range{0, 1, 2}); got != nil {
+		t.Errorf("the second is sent elsewhere for %v", got)
+	}
+	if got := want(2, Range{0, 0, 1}, Range{0, 2, 2}); fmt.Sprint(got) != "[{0 1 2}]" {
+		t.Errorf("the third is sent elsewhere for %v, want blocks 1 and 2", got)
+	}
+}
+
 // TestOthersAreHeardBeforeTheUserAgrees: the sender is asked for no hashes before, and for all of them then.
 func TestOthersAreHeardBeforeTheUserAgrees(t *testing.T) {
 	now := time.Unix(1e9, 0)

@@ -119,6 +119,7 @@ type message struct {
 	Blocks  []Range `json:"blocks,omitempty"`
 	Clear   bool    `json:"clear,omitempty"`
 	Fresh   bool    `json:"fresh,omitempty"`
+	Gives   *bool   `json:"gives,omitempty"`
 	File    *uint32 `json:"file,omitempty"`
 	First   *uint32 `json:"first,omitempty"`
 	Count   uint32  `json:"count,omitempty"`

@@ -88,6 +88,7 @@ export class Peer extends Emitter<PeerEvents> {
 	#slowTimer: ReturnType<typeof setTimeout> | undefined;
 	#connection: Connection | null = null;
 	#closed = false;
+	#offers = false;
 	readonly #tracks = new Map<Source, RemoteTrack>();
 	readonly #links = new Set<DataLink>();
 	#plain: Promise<DataLink> | null = null;
@@ -109,6 +110,14 @@ export class Peer extends Emitter<PeerEvents> {
 	/** The application's name for the user; empty where it gave none. */
 	get uid(): string {
 		return this.#uid;
+	}
+
+	/**
+	 * Of the two, this side makes the first offer.
+	 * @internal
+	 */
+	get offers(): boolean {
+		return this.#offers;
 	}
 
 	get name(): string {
@@ -300,6 +309,7 @@ export class Peer extends Emitter<PeerEvents> {
 
 	#read(wire: WirePeer): boolean {
 		const before = [this.#uid, this.#name, this.#role, this.#info, ...Object.values(this.#media)];
+		if (wire.offer !== undefined) this.#offers = wire.offer;
 		if (typeof wire.uid === "string") this.#uid = wire.uid;
 		if (typeof wire.name === "string") this.#name = wire.name;
 		if (wire.role === "host" || wire.role === "speaker" || wire.role === "viewer") this.#role = wire.role;

@@ -176,7 +176,7 @@ class World {
 		const hash = hashOf(file, block, this.editions[file] as number);
 		const bytes = blockLength(this.#size(file), block);
 		this.#cross("receiver", lane, () => {
-			if (!this.fetcher.arrived(lane, file, block, bytes, this.nowMs)) return;
+			if (!this.fetcher.arrived(lane, file, block, bytes, hash, this.nowMs)) return;
 			this.disk.set(`${file}:${block}`, hash);
 			this.fetcher.kept(lane, file, block, hash);
 		});

@@ -40,6 +40,21 @@ export class Bitmap {
 		return this.#count === this.#length;
 	}
 
+	/** The eight blocks from `8 * index` on. */
+	byte(index: number): number {
+		return this.#bytes[index] ?? 0;
+	}
+
+	/** How many bytes may have a bit. */
+	get bytes(): number {
+		return this.#bytes.length;
+	}
+
+	clear(): void {
+		this.#bytes.fill(0);
+		this.#count = 0;
+	}
+
 	has(index: number): boolean {
 		return (((this.#bytes[index >> 3] ?? 0) >> (index & 7)) & 1) === 1;
 	}
@@ -62,6 +77,31 @@ export class Bitmap {
 		this.#bytes[index >> 3] = (this.#bytes[index >> 3] as number) & ~(1 << (index & 7));
 		this.#count--;
 		return true;
+	}
+}
+
+/** The first block from one on and before the end that is in none of these; `null`: there is none. */
+export function firstFree(from: number, end: number, ...taken: readonly Bitmap[]): number | null {
+	for (let at = from; at < end; at = ((at >> 3) + 1) << 3) {
+		let busy = (1 << (at & 7)) - 1;
+		for (const bitmap of taken) busy |= bitmap.byte(at >> 3);
+		if (busy === 0xff) continue;
+		const first = ((at >> 3) << 3) + lowestBit(~busy);
+		return first < end ? first : null;
+	}
+	return null;
+}
+
+/** Its place; of a number that is not zero. */
+export const lowestBit = (bits: number) => 31 - Math.clz32(bits & -bits);
+
+/** Ranges of a bitmap's blocks. */
+export function* runs(bitmap: Bitmap): Generator<[first: number, count: number]> {
+	for (let at = 0; at < bitmap.bytes * 8; at++) {
+		if (!bitmap.has(at)) continue;
+		const first = at;
+		while (bitmap.has(at)) at++;
+		yield [first, at - first];
 	}
 }
 

@@ -1,10 +1,10 @@
-import { Bitmap, blockCount, blockLength, HashList, unknownCount } from "./blocks.js";
+import { Bitmap, blockCount, blockLength, firstFree, HashList, lowestBit, runs, unknownCount } from "./blocks.js";
 import { sameHash } from "./hash.js";
 import { fromBase64 } from "./secret.js";
 import { fileRoot } from "./tree.js";
 import { type Entry, entryLimit, type Message, type Range, rangeLimit, WireError, wantLimit } from "./wire.js";
 
-// What a receiver asks for next, and on which lane: docs/transfer.md §8. It knows no data channel, no disk and no clock: it is fed with what
+// What a receiver asks for next, and on which lane, of the sender or of other receivers: docs/transfer.md §8 and §10. It knows no data channel, no disk and no clock: it is fed with what
 // has happened and the time, and says what to send.
 //
 //   hello ──► manifest ──► (the user accepts) ──► accepted ──► fetching ◄──► paused
@@ -38,6 +38,34 @@ const rootRounds = 3;
 /** A range is not asked for in smaller pieces, unless there is nothing else. */
 const pieceBlocks = 4;
 const hashesAtOnce = 2_000;
+/** Among several receivers, less may be asked for on each lane: half a second's worth, and not less than this. What is promised to one the others wait for. */
+const sharedWindowBytes = 512 << 10;
+const sharedWindowMs = 500;
+const haveMs = 100;
+/** So long without a block from anybody, or longer where they are rare; then the sender is asked for what others were given. */
+const patienceMs = 3_000;
+/** So many blocks are compared to find one that few have. */
+const rarestOf = 64;
+/** Of files that the sender has not told us about yet. */
+const earlyRanges = 16 * rangeLimit;
+
+/** What is known of a file among several receivers. Many files of a transfer for one need no such thing. */
+class Crowd {
+	/** Another receiver has it, as it says. */
+	readonly offered: Bitmap;
+	/** The sender has promised it to another one. */
+	readonly away: Bitmap;
+	/** Asked for, for `trusted`. */
+	readonly hashing: Bitmap;
+	/** Said by the sender; only with these are blocks taken from others. */
+	readonly trusted = new HashList();
+
+	constructor(count: number) {
+		this.offered = new Bitmap(count);
+		this.away = new Bitmap(count);
+		this.hashing = new Bitmap(count);
+	}
+}
 
 /** One file of the manifest, as it stands. */
 export class Incoming {
@@ -58,8 +86,14 @@ export class Incoming {
 	/** The lane on which the root was asked for. */
 	rootLane: number | null = null;
 	rootRounds = 0;
-	/** Blocks before this one have been compared with the sender's hashes. */
+	/** Its root is another one: blocks before `compared` have been compared with the sender's hashes. */
+	comparing = false;
 	compared = 0;
+
+	/** What is known of it among several receivers. */
+	#crowd: Crowd | null = null;
+	/** Where we go on among several receivers. */
+	spread = 0;
 
 	constructor(entry: Entry) {
 		this.entry = entry;
@@ -67,6 +101,16 @@ export class Incoming {
 		const count = entry.size === null ? unknownCount : blockCount(entry.size);
 		this.have = new Bitmap(count);
 		this.asked = new Bitmap(count);
+	}
+
+	get crowd(): Crowd {
+		this.#crowd ??= new Crowd(this.have.length);
+		return this.#crowd;
+	}
+
+	/** The same, where nothing is looked for that was not put there. */
+	get known(): Crowd | null {
+		return this.#crowd;
 	}
 
 	get open(): boolean {
@@ -81,12 +125,25 @@ export class Incoming {
 interface Lane {
 	readonly id: number;
 	hello: boolean;
+	/** To the sender, or to another receiver. */
+	sender: boolean;
+	end: string;
 	/** Blocks that were asked for on it and are not kept yet: `file:block`. */
 	readonly owed: Map<string, { file: number; block: number; bytes: number; arrived: boolean }>;
 	owedBytes: number;
 	/** `unwant` was sent and not answered. */
 	unwanting: boolean;
 	heardAtMs: number;
+	/** What arrived since the rate was taken, and what may be owed for it among several receivers. */
+	recentBytes: number;
+	windowBytes: number;
+	/** `get-hashes` without an answer, in order. */
+	readonly hashing: Range[];
+	/** What another receiver has, by file. */
+	readonly remote: Map<number, Bitmap>;
+	early: Range[];
+	/** Files of which it may have something for us. */
+	readonly stock: Set<number>;
 }
 
 export class Fetcher {
@@ -120,11 +177,36 @@ export class Fetcher {
 	readonly #paths = new Set<string>();
 	/** No file before this one has anything to ask for. */
 	#firstFile = 0;
+	#nowMs = 0;
+	/** A page of the manifest was missing after so many entries, and asked for. */
+	#missingPage = -1;
 
-	constructor(host: FetcherHost, end: string, name?: string) {
+	// Among several receivers.
+	/** Where to begin, from 0 to 1. */
+	#place: number;
+	#company = false;
+	#gives = true;
+	/** The file to look at next. */
+	#turn = 0;
+	/** Nothing is left that nobody else has. */
+	#dry = false;
+	/** When the last block came that was of use, and how long after each other they come. */
+	#gainedAtMs = 0;
+	#betweenMs = 0;
+	/** After so much patience: 1: once more for what others were given; 2: for anything. */
+	#asking: 0 | 1 | 2 = 0;
+	/** Since when for anything. */
+	#needyAtMs = 0;
+	readonly #liars = new Set<string>();
+	#news: [file: number, first: number, count: number][] = [];
+	#newsAtMs = 0;
+
+	/** `place`, from 0 to 1, is where to begin among several receivers. */
+	constructor(host: FetcherHost, end: string, name?: string, place = 0) {
 		this.#host = host;
 		this.#end = end;
 		this.#name = name;
+		this.#place = place;
 	}
 
 	get lanes(): number {
@@ -142,7 +224,22 @@ export class Fetcher {
 	// ---- lanes
 
 	laneOpened(id: number, nowMs: number): void {
-		this.#lanes.set(id, { id, hello: false, owed: new Map(), owedBytes: 0, unwanting: false, heardAtMs: nowMs });
+		this.#lanes.set(id, {
+			id,
+			hello: false,
+			sender: false,
+			end: "",
+			owed: new Map(),
+			owedBytes: 0,
+			unwanting: false,
+			heardAtMs: nowMs,
+			recentBytes: 0,
+			windowBytes: sharedWindowBytes,
+			hashing: [],
+			remote: new Map(),
+			early: [],
+			stock: new Set(),
+		});
 		this.#host.send(id, { type: "hello", version: 1, role: "receiver", end: this.#end, name: this.#name });
 	}
 
@@ -153,6 +250,12 @@ export class Fetcher {
 		this.#lanes.delete(id);
 		for (const owed of lane.owed.values()) if (!owed.arrived) this.#release(owed.file, owed.block);
 		for (const file of this.files) if (file.rootLane === id) file.rootLane = null;
+		for (const range of lane.hashing) this.#answered(range);
+		if (!lane.sender) {
+			this.#forgetRemote(lane);
+			this.#fill();
+			return;
+		}
 		if (this.#manifestLane === id) this.#manifestLane = null;
 		if (this.#acceptLane === id && !this.#accepted) this.#acceptLane = null;
 		if (this.#completeLane === id) this.#completeLane = null;
@@ -166,8 +269,14 @@ export class Fetcher {
 		}
 	}
 
+	/** Lanes to the sender. */
 	#ready(): Lane[] {
-		return [...this.#lanes.values()].filter((lane) => lane.hello);
+		return [...this.#lanes.values()].filter((lane) => lane.hello && lane.sender);
+	}
+
+	/** Lanes to other receivers. */
+	#others(): Lane[] {
+		return [...this.#lanes.values()].filter((lane) => lane.hello && !lane.sender);
 	}
 
 	#release(file: number, block: number): void {
@@ -175,26 +284,52 @@ export class Fetcher {
 		if (!incoming?.asked.delete(block)) return;
 		incoming.cursor = Math.min(incoming.cursor, block);
 		this.#firstFile = Math.min(this.#firstFile, file);
+		this.#stock(file);
+	}
+
+	/** Whether a lane is to another receiver. */
+	isOther(id: number): boolean {
+		const lane = this.#lanes.get(id);
+		return lane?.hello === true && !lane.sender;
 	}
 
 	/** Takes a text message. Throws a {@link WireError}. */
 	message(id: number, message: Message, nowMs: number): void {
 		const lane = this.#lanes.get(id);
-		if (!lane || this.#over) return;
-		lane.heardAtMs = nowMs;
+		if (!lane) return;
+		lane.heardAtMs = this.#nowMs = nowMs;
 		if (!lane.hello) {
-			if (message.type !== "hello" || message.role !== "sender") {
+			if (message.type !== "hello" || message.end === this.#end) {
 				this.#host.endLane(id, "malformed");
 				return;
 			}
 			lane.hello = true;
-			this.senderName = message.name ?? null;
-			this.#greeted(lane);
+			lane.end = message.end;
+			lane.sender = message.role === "sender";
+			if (lane.sender && this.#over) {
+				this.#host.endLane(id, "closed");
+			} else if (lane.sender) {
+				this.senderName = message.name ?? null;
+				this.#greeted(lane);
+			} else {
+				this.#met(lane);
+			}
 			return;
 		}
+		if (!lane.sender) {
+			if (message.type === "have") {
+				if (message.clear) this.#forgetRemote(lane);
+				this.#remoteHas(lane, message.blocks);
+				this.#fill();
+			} else if (message.type === "bye") {
+				this.#host.endLane(id, "closed");
+			}
+			return;
+		}
+		if (this.#over) return;
 		switch (message.type) {
 			case "manifest":
-				this.#manifest(message.from, message.entries, message.last === true);
+				this.#manifest(lane, message.from, message.entries, message.last === true);
 				break;
 			case "accepted":
 				this.#accepted = true;
@@ -203,6 +338,9 @@ export class Fetcher {
 			case "unwanted":
 				lane.unwanting = false;
 				for (const [key, owed] of lane.owed) if (!owed.arrived) this.#forget(lane, key);
+				break;
+			case "elsewhere":
+				this.#elsewhere(lane, message.blocks);
 				break;
 			case "size": {
 				const incoming = this.files[message.file];
@@ -243,22 +381,37 @@ export class Fetcher {
 		}
 		this.#sayAccept(lane);
 		if (this.#paused) this.#host.send(lane.id, { type: "pause", on: true });
+		this.#askHashesOfOthers();
 		this.#seek();
 		this.#fill();
 		this.#host.changed();
 	}
 
-	#manifest(from: number, entries: readonly Entry[], last: boolean): void {
+	#manifest(lane: Lane, from: number, entries: readonly Entry[], last: boolean): void {
 		if (this.manifestWhole) return; // another lane's answer
-		if (from > this.files.length) throw new WireError("malformed", "a page of the manifest is missing");
+		if (from > this.files.length) {
+			// A page is missing. It is asked for once, however many follow it.
+			if (this.#missingPage === this.files.length) return;
+			this.#missingPage = this.files.length;
+			this.#host.send(lane.id, { type: "get-manifest", from: this.files.length });
+			return;
+		}
 		for (const [index, entry] of entries.entries()) {
 			if (from + index < this.files.length) continue;
 			if (this.files.length >= entryLimit) throw new WireError("malformed", "too many entries");
 			if (this.#paths.has(entry.path)) throw new WireError("path_unsafe", "two entries with the same path");
 			this.#paths.add(entry.path);
-			this.files.push(new Incoming(entry));
+			const incoming = new Incoming(entry);
+			incoming.spread = Math.floor(this.#place * blockCount(entry.size ?? 0));
+			this.files.push(incoming);
 		}
 		this.manifestWhole = last;
+		this.#dry = false;
+		for (const other of this.#others()) {
+			const { early } = other;
+			other.early = [];
+			this.#remoteHas(other, early);
+		}
 	}
 
 	#failed(file: number, code: string): void {
@@ -274,8 +427,13 @@ export class Fetcher {
 
 	// ---- what the user decides
 
-	/** The user agrees. What was found on the disk counts as had. */
-	accept(chosen: (file: number) => boolean, found: Iterable<{ file: number; block: number; hash: Uint8Array }>): void {
+	/** The user agrees. What was found on the disk counts as had. `gives`: what is kept can be read for others. */
+	accept(
+		chosen: (file: number) => boolean,
+		found: Iterable<{ file: number; block: number; hash: Uint8Array }>,
+		gives = true,
+	): void {
+		this.#gives = gives;
 		for (const { file, block, hash } of found) {
 			const incoming = this.files[file];
 			if (!incoming?.have.add(block)) continue;
@@ -286,16 +444,19 @@ export class Fetcher {
 		this.files.forEach((incoming, file) => {
 			incoming.chosen = chosen(file);
 		});
+		this.#turn = Math.floor(this.#place * this.files.length);
+		for (const file of this.files.keys()) this.#stock(file);
 		this.#count();
 		const lane = this.#ready()[0];
 		if (lane) this.#sayAccept(lane);
+		this.#askHashesOfOthers();
 		this.#host.changed();
 	}
 
 	#sayAccept(lane: Lane): void {
 		if (!this.#accepting || this.#acceptLane !== null) return;
 		this.#acceptLane = lane.id;
-		this.#host.send(lane.id, { type: "accept" });
+		this.#host.send(lane.id, this.#gives ? { type: "accept" } : { type: "accept", gives: false });
 	}
 
 	/** Changes which files are wanted. */
@@ -304,6 +465,7 @@ export class Fetcher {
 		if (!incoming || incoming.chosen === chosen || incoming.done) return;
 		incoming.chosen = chosen;
 		this.#firstFile = 0;
+		this.#stock(file);
 		this.#count();
 		if (!chosen && this.#owes((owed) => owed.file === file)) this.#unwant();
 		this.#seek();
@@ -354,16 +516,27 @@ export class Fetcher {
 
 	// ---- blocks
 
-	/** A block of this lane is whole; whether it is of use. It is owed until {@link kept} or {@link refused} is called. */
-	arrived(id: number, file: number, block: number, bytes: number, nowMs: number): boolean {
+	/** A block of this lane is whole, and says that it has this hash; whether it is of use. It is owed until {@link kept} or {@link refused} is called. */
+	arrived(id: number, file: number, block: number, bytes: number, hash: Uint8Array, nowMs: number): boolean {
 		const lane = this.#lanes.get(id);
 		if (!lane) return false;
-		lane.heardAtMs = nowMs;
+		lane.heardAtMs = this.#nowMs = nowMs;
+		lane.recentBytes += bytes;
 		this.arrivedBytes += bytes;
 		this.#recentBytes += bytes;
 		const owed = lane.owed.get(`${file}:${block}`);
 		if (!owed || owed.arrived) return false;
+		if (!lane.sender) {
+			const trusted = this.files[file]?.known?.trusted.get(block);
+			if (!trusted || !sameHash(trusted, hash)) {
+				this.refused(id, file, block);
+				return false;
+			}
+		}
 		owed.arrived = true;
+		this.#betweenMs = (4 * this.#betweenMs + nowMs - this.#gainedAtMs) / 5;
+		this.#gainedAtMs = nowMs;
+		if (!lane.sender || this.#asking === 1) this.#asking = 0;
 		return true;
 	}
 
@@ -382,14 +555,20 @@ export class Fetcher {
 		if (incoming.have.add(block)) {
 			incoming.haveBytes += incoming.lengthOf(block);
 			if (incoming.chosen) this.receivedBytes += incoming.lengthOf(block);
+			const last = this.#news.at(-1);
+			if (last?.[0] === file && last[1] + last[2] === block) last[2]++;
+			else this.#news.push([file, block, 1]);
+			this.#sayNews(this.#nowMs);
 		}
 		if (incoming.have.full) this.#askRoot(file);
 		this.#fill();
 		this.#host.changed();
 	}
 
-	/** The block does not have its hash: a fault of a machine, since the lane protects what it carries (§8, 4). */
+	/** The block does not have its hash: a fault of a machine, since the lane protects what it carries (§8, 4), or another receiver lies. */
 	refused(id: number, file: number, block: number): void {
+		const lane = this.#lanes.get(id);
+		if (lane && !lane.sender) this.#liars.add(lane.end);
 		this.#settle(id, file, block);
 		this.#release(file, block);
 		this.#host.endLane(id, "corrupt");
@@ -448,6 +627,7 @@ export class Fetcher {
 			this.#failed(file, "corrupt");
 			return;
 		}
+		incoming.comparing = true;
 		incoming.compared = 0;
 		this.#compare(lane, file);
 	}
@@ -455,15 +635,38 @@ export class Fetcher {
 	#compare(lane: Lane, file: number): void {
 		const { compared, have } = this.files[file] as Incoming;
 		const count = Math.min(hashesAtOnce, have.length - compared);
-		if (count > 0) this.#host.send(lane.id, { type: "get-hashes", file, first: compared, count });
+		if (count > 0) this.#getHashes(lane, [file, compared, count]);
+	}
+
+	#getHashes(lane: Lane, range: Range): void {
+		lane.hashing.push(range);
+		this.#host.send(lane.id, { type: "get-hashes", file: range[0], first: range[1], count: range[2] });
+	}
+
+	/** What is not in the answer, the sender does not know yet. */
+	#answered([file, first, count]: Range): void {
+		for (let block = first; block < first + count; block++) this.files[file]?.known?.hashing.delete(block);
 	}
 
 	/** The sender's hashes of blocks. */
 	hashes(id: number, file: number, first: number, hashes: readonly Uint8Array[], nowMs: number): void {
 		const lane = this.#lanes.get(id);
 		const incoming = this.files[file];
-		if (!lane || !incoming?.open || first !== incoming.compared) return;
-		lane.heardAtMs = nowMs;
+		if (!lane?.sender || !incoming || first + hashes.length > incoming.have.length) return;
+		lane.heardAtMs = this.#nowMs = nowMs;
+		for (let range = lane.hashing.shift(); range; range = lane.hashing.shift()) {
+			this.#answered(range);
+			if (range[0] === file && range[1] === first) break;
+		}
+		for (const [index, hash] of hashes.entries()) incoming.crowd.trusted.set(first + index, hash);
+		this.#stock(file);
+		if (incoming.open && incoming.comparing && first === incoming.compared) this.#compared(lane, file, first, hashes);
+		this.#fill();
+		this.#host.changed();
+	}
+
+	#compared(lane: Lane, file: number, first: number, hashes: readonly Uint8Array[]): void {
+		const incoming = this.files[file] as Incoming;
 		for (const [index, hash] of hashes.entries()) {
 			const block = first + index;
 			const own = incoming.hashes.get(block);
@@ -472,11 +675,15 @@ export class Fetcher {
 			if (incoming.chosen) this.receivedBytes -= incoming.lengthOf(block);
 			incoming.cursor = Math.min(incoming.cursor, block);
 			this.#firstFile = Math.min(this.#firstFile, file);
+			this.#stock(file);
 		}
 		incoming.compared = first + hashes.length;
-		if (hashes.length > 0 && incoming.compared < incoming.have.length) this.#compare(lane, file);
-		this.#fill();
-		this.#host.changed();
+		if (hashes.length > 0 && incoming.compared < incoming.have.length) {
+			this.#compare(lane, file);
+			return;
+		}
+		incoming.comparing = false;
+		if (incoming.have.full) this.#askRoot(file);
 	}
 
 	#finish(): void {
@@ -500,6 +707,8 @@ export class Fetcher {
 
 	/** Looks after time: dead lanes, the window, reports to the sender. To be called about four times a second. */
 	tick(nowMs: number): void {
+		this.#nowMs = nowMs;
+		this.#sayNews(nowMs);
 		if (this.#over) return;
 		for (const lane of [...this.#lanes.values()]) {
 			const owes = [...lane.owed.values()].some((owed) => !owed.arrived) || !lane.hello;
@@ -510,6 +719,11 @@ export class Fetcher {
 			// As much as arrives in a second: more than twice what a round trip brings on all but the longest ways.
 			this.#windowBytes = Math.min(mostWindowBytes, Math.max(leastWindowBytes, this.#recentBytes));
 			this.#recentBytes = 0;
+			for (const lane of this.#lanes.values()) {
+				const worth = (lane.recentBytes * sharedWindowMs) / (nowMs - this.#rateAtMs);
+				lane.windowBytes = Math.max(sharedWindowBytes, Math.min(worth, mostWindowBytes));
+				lane.recentBytes = 0;
+			}
 			this.#rateAtMs = nowMs;
 		}
 		if (this.#accepted && nowMs - this.#progressAtMs >= progressMs) {
@@ -517,13 +731,18 @@ export class Fetcher {
 			if (lane) this.#host.send(lane.id, { type: "progress", bytes: this.receivedBytes });
 			this.#progressAtMs = nowMs;
 		}
+		this.#losePatience(nowMs);
 		this.#fill();
 	}
 
 	#fill(): void {
-		if (!this.#accepted || this.#paused || this.#over) return;
+		if (!this.#accepting || this.#paused || this.#over) return;
+		if (this.#company) {
+			this.#fillShared();
+			return;
+		}
 		const lanes = this.#ready().filter((lane) => !lane.unwanting);
-		if (lanes.length === 0) return;
+		if (lanes.length === 0 || !this.#accepted) return;
 		const owed = [...this.#lanes.values()].reduce((sum, lane) => sum + lane.owedBytes, 0);
 		let room = this.#windowBytes - owed;
 		const share = this.#windowBytes / lanes.length;
@@ -536,22 +755,282 @@ export class Fetcher {
 			const range = this.#take(pieceBlocks);
 			if (!range) break;
 			const [file, first, count] = range;
-			const incoming = this.files[file] as Incoming;
-			for (let block = first; block < first + count; block++) {
-				const bytes = incoming.lengthOf(block);
-				lane.owed.set(`${file}:${block}`, { file, block, bytes, arrived: false });
-				lane.owedBytes += bytes;
-				room -= bytes;
-			}
+			for (let block = first; block < first + count; block++) room -= this.#owe(lane, file, block);
 			const list = wants.get(lane) ?? [];
-			const last = list.at(-1);
-			if (last?.[0] === file && last[1] + last[2] === first) list[list.length - 1] = [file, last[1], last[2] + count];
-			else list.push(range);
+			addRange(list, range);
 			wants.set(lane, list);
 		}
-		for (const [lane, blocks] of wants) {
-			for (let at = 0; at < blocks.length; at += rangeLimit) {
-				this.#host.send(lane.id, { type: "want", blocks: blocks.slice(at, at + rangeLimit) });
+		for (const [lane, blocks] of wants) this.#want(lane, blocks, false);
+	}
+
+	#owe(lane: Lane, file: number, block: number): number {
+		const bytes = (this.files[file] as Incoming).lengthOf(block);
+		if (lane.owed.size === 0) lane.heardAtMs = this.#nowMs; // it owed nothing until now
+		lane.owed.set(`${file}:${block}`, { file, block, bytes, arrived: false });
+		lane.owedBytes += bytes;
+		return bytes;
+	}
+
+	#want(lane: Lane, blocks: readonly Range[], fresh: boolean): void {
+		for (let at = 0; at < blocks.length; at += rangeLimit) {
+			const some = blocks.slice(at, at + rangeLimit);
+			this.#host.send(lane.id, fresh ? { type: "want", blocks: some, fresh } : { type: "want", blocks: some });
+		}
+	}
+
+	// ---- several receivers
+
+	/** Other receivers are there, or not any more. */
+	accompany(others: boolean, nowMs: number): void {
+		const company = others || this.#others().length > 0;
+		if (company === this.#company) return;
+		this.#company = company;
+		this.#gainedAtMs = nowMs;
+		this.#asking = 0;
+		this.#fill();
+	}
+
+	/** Whether another receiver lacks something that we have. */
+	get needed(): boolean {
+		if (!this.#gives) return false;
+		return this.#others().some(({ remote }) =>
+			this.files.some(({ have }, file) => {
+				const has = remote.get(file);
+				if (have.count === 0 || has?.count === have.length) return false;
+				for (let at = 0; at < have.bytes; at++) if (have.byte(at) & ~(has?.byte(at) ?? 0)) return true;
+				return false;
+			}),
+		);
+	}
+
+	/** A lane to another receiver stands. */
+	#met(lane: Lane): void {
+		if (this.#liars.has(lane.end)) {
+			this.#host.endLane(lane.id, "corrupt");
+			return;
+		}
+		this.#company = true;
+		const had = this.files.flatMap(({ have }, file) =>
+			[...runs(have)].map(([first, count]): Range => [file, first, count]),
+		);
+		this.#sayHave(lane, had);
+	}
+
+	#sayHave(lane: Lane, blocks: readonly Range[]): void {
+		if (!this.#gives) return;
+		for (let at = 0; at < blocks.length; at += rangeLimit) {
+			this.#host.send(lane.id, { type: "have", blocks: blocks.slice(at, at + rangeLimit) });
+		}
+	}
+
+	/** Tells other receivers what is new, at once and then again after a little while. */
+	#sayNews(nowMs: number): void {
+		if (this.#news.length === 0 || (nowMs - this.#newsAtMs < haveMs && !this.#over)) return;
+		this.#newsAtMs = nowMs;
+		for (const lane of this.#others()) this.#sayHave(lane, this.#news);
+		this.#news = [];
+	}
+
+	#remoteHas(lane: Lane, blocks: readonly Range[]): void {
+		for (const range of blocks) {
+			const [file, first, count] = range;
+			const incoming = this.files[file];
+			if (!incoming) {
+				if (lane.early.length < earlyRanges) lane.early.push(range);
+				continue;
+			}
+			if (incoming.size === null || first + count > incoming.have.length) continue;
+			const has = lane.remote.get(file) ?? new Bitmap(incoming.have.length);
+			lane.remote.set(file, has);
+			for (let block = first; block < first + count; block++) {
+				has.add(block);
+				incoming.crowd.offered.add(block);
+			}
+			lane.stock.add(file);
+			this.#askHashesOf(range);
+		}
+	}
+
+	/** Another receiver is gone, or begins anew. What the sender had promised it may be asked for again. */
+	#forgetRemote(lane: Lane): void {
+		const files = [...lane.remote.keys()];
+		lane.remote.clear();
+		for (const file of files) {
+			const { offered } = (this.files[file] as Incoming).crowd;
+			offered.clear();
+			for (const { remote } of this.#lanes.values()) {
+				const has = remote.get(file);
+				if (!has) continue;
+				for (const [first, count] of runs(has))
+					for (let block = first; block < first + count; block++) offered.add(block);
+			}
+		}
+		this.#forgetAway();
+	}
+
+	#forgetAway(): void {
+		this.#dry = false;
+		for (const { known } of this.files) known?.away.clear();
+	}
+
+	/** There may be something of a file that other receivers can give. */
+	#stock(file: number): void {
+		this.#dry = false;
+		for (const lane of this.#lanes.values()) if (lane.remote.has(file)) lane.stock.add(file);
+	}
+
+	/** Asks the sender for the hashes of what others have and we have not: only with them can it be taken from there. */
+	#askHashesOf([file, first, count]: Range): void {
+		const lane = this.#ready()[0];
+		const { have, crowd } = this.files[file] as Incoming;
+		const { trusted, hashing, offered } = crowd;
+		if (!lane || !this.#accepting) return;
+		const unknown = (block: number) =>
+			offered.has(block) && !have.has(block) && !trusted.get(block) && !hashing.has(block);
+		for (let block = first; block < first + count; ) {
+			let n = 0;
+			while (block + n < first + count && n < hashesAtOnce && unknown(block + n)) {
+				hashing.add(block + n);
+				n++;
+			}
+			if (n > 0) this.#getHashes(lane, [file, block, n]);
+			block += Math.max(1, n);
+		}
+	}
+
+	#askHashesOfOthers(): void {
+		for (const [file, { known, have }] of this.files.entries()) {
+			if (known && known.offered.count > 0) this.#askHashesOf([file, 0, have.length]);
+		}
+	}
+
+	/** The sender has promised these to other receivers, who will have them soon. */
+	#elsewhere(lane: Lane, blocks: readonly Range[]): void {
+		for (const [file, first, count] of blocks) {
+			const incoming = this.files[file];
+			if (!incoming || incoming.size === null || first + count > incoming.have.length) {
+				throw new WireError("malformed", "there are no such blocks elsewhere");
+			}
+			for (let block = first; block < first + count; block++) {
+				incoming.crowd.away.add(block);
+				this.#forget(lane, `${file}:${block}`);
+			}
+			// Somebody else is at work here. The golden ratio spreads any number of attempts over the whole.
+			this.#place = (this.#place + 0.618034) % 1;
+			incoming.spread = Math.floor(this.#place * incoming.have.length);
+		}
+	}
+
+	/** Whether the sender is to be asked only for what no other receiver has been given. */
+	get #fresh(): boolean {
+		return this.#asking < 2;
+	}
+
+	/** Asks on each lane for what it is best for. */
+	#fillShared(): void {
+		for (const lane of this.#lanes.values()) {
+			if (!lane.hello || lane.unwanting || (lane.sender && !this.#accepted)) continue;
+			// What others were given is asked for a little at a time at first: they may be at it too.
+			const needy = lane.sender && this.#asking === 2;
+			const some = sharedWindowBytes * 2 ** Math.floor((this.#nowMs - this.#needyAtMs) / 1_000);
+			const window = needy ? Math.min(lane.windowBytes, some) : lane.windowBytes;
+			if (lane.owedBytes > (window * 3) / 4 || lane.owed.size >= (wantLimit * 3) / 4) continue;
+			const blocks: Range[] = [];
+			while (lane.owedBytes < window && lane.owed.size < wantLimit) {
+				const next = lane.sender ? this.#nextOfSender() : this.#nextOfOther(lane);
+				if (!next) break;
+				this.files[next[0]]?.asked.add(next[1]);
+				this.#owe(lane, next[0], next[1]);
+				addRange(blocks, [next[0], next[1], 1]);
+			}
+			if (blocks.length > 0) this.#want(lane, blocks, lane.sender && this.#fresh);
+		}
+	}
+
+	#nextOfSender(): readonly [file: number, block: number] | null {
+		// Also those who ask for what others were given ask for different blocks first.
+		const fresh = this.#nextFresh();
+		if (fresh || this.#fresh) return fresh;
+		const range = this.#take(1);
+		return range && [range[0], range[1]];
+	}
+
+	/** A block that nobody else has or gets, as far as we know. Each of several receivers begins elsewhere, so that they have something for each other. */
+	#nextFresh(): readonly [file: number, block: number] | null {
+		if (this.#dry) return null;
+		for (let looked = 0; looked < this.files.length; looked++) {
+			if (this.#turn >= this.files.length) this.#turn = 0;
+			const incoming = this.files[this.#turn] as Incoming;
+			if (incoming.open) {
+				const { have, asked, known } = incoming;
+				const taken = known ? [have, asked, known.offered, known.away] : [have, asked];
+				for (const from of [incoming.spread, 0]) {
+					const block = firstFree(from, have.length, ...taken);
+					if (block === null) continue;
+					incoming.spread = block;
+					return [this.#turn, block];
+				}
+			}
+			this.#turn++;
+		}
+		this.#dry = true;
+		return null;
+	}
+
+	/** A block that another receiver has, of the rarest that we know of. */
+	#nextOfOther(lane: Lane): readonly [file: number, block: number] | null {
+		for (const file of lane.stock) {
+			const incoming = this.files[file] as Incoming;
+			const block = incoming.open ? this.#rarest(lane, file, incoming) : null;
+			if (block !== null) return [file, block];
+			lane.stock.delete(file);
+		}
+		return null;
+	}
+
+	#rarest(lane: Lane, file: number, { have, asked, crowd }: Incoming): number | null {
+		const has = lane.remote.get(file);
+		if (!has) return null;
+		const others = this.#others();
+		let best: number | null = null;
+		let least = 0;
+		let seen = 0;
+		const start = Math.floor(this.#place * has.bytes);
+		for (let k = 0; k < has.bytes && seen < rarestOf; k++) {
+			const at = (start + k) % has.bytes;
+			for (let bits = has.byte(at) & ~have.byte(at) & ~asked.byte(at); bits !== 0; bits &= bits - 1) {
+				const block = at * 8 + lowestBit(bits);
+				if (!crowd.trusted.get(block)) continue;
+				const copies = others.filter(({ remote }) => remote.get(file)?.has(block)).length;
+				if (best === null || copies < least) {
+					best = block;
+					least = copies;
+				}
+				seen++;
+			}
+		}
+		return best;
+	}
+
+	/** When nothing comes, those who were given what is missing may be gone, or out of our reach. */
+	#losePatience(nowMs: number): void {
+		const idle = this.#ready().some((lane) => lane.owed.size === 0);
+		if (!this.#company || !this.#accepted || this.#paused || !idle || !this.files.some((file) => file.open)) {
+			this.#gainedAtMs = nowMs;
+			return;
+		}
+		const limit = Math.max(patienceMs, 4 * this.#betweenMs);
+		const waitedMs = nowMs - this.#gainedAtMs;
+		if (this.#asking === 0 && waitedMs >= limit) {
+			this.#asking = 1;
+			this.#forgetAway();
+			this.#askHashesOfOthers();
+		} else if (this.#asking === 1 && waitedMs >= 2 * limit) {
+			this.#asking = 2; // until another receiver gives something
+			this.#needyAtMs = nowMs;
+			this.#forgetAway();
+			for (const incoming of this.files) {
+				if (incoming.open && incoming.size !== null) incoming.spread = this.#missing(incoming);
 			}
 		}
 	}
@@ -576,4 +1055,20 @@ export class Fetcher {
 		}
 		return null;
 	}
+
+	/** The block at our place among those that are missing. */
+	#missing({ have, asked }: Incoming): number {
+		let nth = Math.floor(this.#place * (have.length - have.count));
+		let at = firstFree(0, have.length, have, asked);
+		for (; at !== null && nth > 0; nth--) at = firstFree(at + 1, have.length, have, asked);
+		return at ?? 0;
+	}
+}
+
+/** Adds a range to a list, to its last one if it goes on there. */
+function addRange(list: Range[], range: Range): void {
+	const [file, first, count] = range;
+	const last = list.at(-1);
+	if (last?.[0] === file && last[1] + last[2] === first) list[list.length - 1] = [file, last[1], last[2] + count];
+	else list.push(range);
 }

@@ -109,7 +109,12 @@ abstract class End<Events extends EndEvents> extends Emitter<Events> {
 	#error: MadangError | null = null;
 	#ready = new Set<number>();
 
-	protected constructor(ticket: Ticket, meeting: Meeting, answers: boolean, options: TransferOptions) {
+	protected constructor(
+		ticket: Ticket,
+		meeting: Meeting,
+		answers: (peer: string) => boolean,
+		options: TransferOptions,
+	) {
 		super();
 		this.ticket = ticket;
 		this.meeting = meeting;
@@ -251,11 +256,12 @@ export class Sending extends End<SendingEvents> {
 	#code: string | null = null;
 	#receivers: readonly ReceiverState[] = [];
 	#failed: ReadonlyMap<number, string> = new Map();
+	#sent = 0;
 	#paused = false;
 
 	/** @internal */
 	constructor(chosen: readonly Chosen[], ticket: Ticket, meeting: Meeting, server: string, options: SendOptions) {
-		super(ticket, meeting, true, options);
+		super(ticket, meeting, () => true, options);
 		this.entries = toEntries(chosen);
 		this.lanes.on("not-authentic", () => this.emit("not-authentic"));
 		this.link = `${new URL(`f/${ticket.id}`, server).href}#${ticket.secret}`;
@@ -286,6 +292,11 @@ export class Sending extends End<SendingEvents> {
 	/** Files that cannot be sent any more, with the code that says why. */
 	get failed(): ReadonlyMap<number, string> {
 		return this.#failed;
+	}
+
+	/** What went over the network in this life, to all receivers together. */
+	get sentBytes(): number {
+		return this.#sent;
 	}
 
 	get paused(): boolean {
@@ -328,6 +339,7 @@ export class Sending extends End<SendingEvents> {
 		if (message.type === "sending") {
 			this.#receivers = message.receivers;
 			this.#failed = new Map(message.failed);
+			this.#sent = message.sentBytes;
 			this.flow(message.sentBytes);
 			this.show();
 		} else if (message.type === "sent") {
@@ -344,7 +356,7 @@ export async function sendFiles(chosen: readonly Chosen[], options: SendOptions 
 	if (channel) return new Sending(chosen, ticket, new CallMeeting(channel, ticket.id), channel.server, options);
 	const access = await accessOf(options);
 	const own = await enter(access, `f.${ticket.id}`, "sender", options.signal);
-	const sending = new Sending(chosen, ticket, new OwnMeeting(own, "receiver"), access.server, options);
+	const sending = new Sending(chosen, ticket, new OwnMeeting(own, "sender"), access.server, options);
 	if (options.code !== false && globalThis.crypto.subtle) {
 		// The link works without it.
 		sending.openCode(access, (options.receivers ?? 1) === 1).catch(() => {});
@@ -378,6 +390,11 @@ export interface AcceptOptions {
 /** A try that failed is followed by the next after so long, the last one again and again. */
 const retryMs = [300, 1_000, 2_000, 4_000, 8_000];
 
+/** With so many other receivers one that offers has lanes; others may offer more. */
+const mostOthers = 10;
+/** After so long another receiver is tried again. */
+const otherRetryMs = 5_000;
+
 /** Files that are being received. Made by {@link receiveFiles}. */
 export class Receiving extends End<ReceivingEvents> {
 	#entries: readonly Entry[] | null = null;
@@ -398,17 +415,27 @@ export class Receiving extends End<ReceivingEvents> {
 	readonly #refused = new Set<string>();
 	#failures = 0;
 	#retry: ReturnType<typeof setTimeout> | undefined;
+	#shared = 0;
+	#company = false;
+	/** The user has agreed. */
+	#agreed = false;
+	readonly #otherRetries = new Map<string, ReturnType<typeof setTimeout>>();
 
 	/** @internal */
 	constructor(ticket: Ticket, meeting: Meeting, options: ReceiveOptions) {
-		super(ticket, meeting, false, options);
+		super(ticket, meeting, (peer) => meeting.others().some(({ id }) => id === peer), options);
 		this.tell({ type: "receive", id: ticket.id, name: options.name });
 		this.lanes.on("gone", (_lane, peer) => this.#lost(peer));
 		this.lanes.on("not-authentic", (peer) => {
 			this.#refused.add(peer);
-			if (!this.#authentic) this.emit("not-authentic");
+			// Another receiver without the secret is nobody.
+			if (!this.#authentic && meeting.peers().includes(peer)) this.emit("not-authentic");
 		});
 		meeting.on("peer", () => this.#connect());
+		meeting.on("gone", () => this.#connect());
+		this.onRelease(() => {
+			for (const retry of this.#otherRetries.values()) clearTimeout(retry);
+		});
 		meeting.on("online", () => this.#connect());
 		this.onRelease(() => clearTimeout(this.#retry));
 		if (typeof document !== "undefined") {
@@ -450,6 +477,11 @@ export class Receiving extends End<ReceivingEvents> {
 	/** What has come over the network in this life. */
 	get arrivedBytes(): number {
 		return this.#arrived;
+	}
+
+	/** What was given to other receivers. */
+	get sharedBytes(): number {
+		return this.#shared;
 	}
 
 	get accepted(): boolean {
@@ -494,6 +526,8 @@ export class Receiving extends End<ReceivingEvents> {
 			place = { kind };
 		}
 		this.tell({ type: "accept", chosen: files ? [...files] : null, place });
+		this.#agreed = true;
+		this.#connect();
 	}
 
 	/** Changes which files are wanted, also while others are coming. */
@@ -548,11 +582,15 @@ export class Receiving extends End<ReceivingEvents> {
 				this.#bytes = message.bytes;
 				this.#total = message.total;
 				this.#arrived = message.arrived;
+				this.#shared = message.shared;
 				this.#accepted = message.accepted;
 				this.#senderPaused = message.senderPaused;
 				for (const state of message.files) this.#files[state.file] = state;
 				this.flow(message.arrived);
-				this.#policy.observe(message.arrived, performance.now(), this.path?.rttMs ?? null);
+				// Among several receivers more lanes would take the sender's way from others.
+				if (!this.#company) {
+					this.#policy.observe(message.arrived, performance.now(), this.path?.rttMs ?? null);
+				}
 				this.#connect();
 				break;
 			case "resumed":
@@ -580,15 +618,43 @@ export class Receiving extends End<ReceivingEvents> {
 
 	/** Offers as many lanes as are wanted to the senders that are there. */
 	#connect(): void {
-		if (this.state === "ended" || !this.#started || this.#retry !== undefined) return;
+		if (this.state === "ended" || !this.#started) return;
+		this.#connectOthers();
+		if (this.#retry !== undefined) return;
 		for (const peer of this.meeting.peers()) {
 			if (this.#refused.has(peer)) continue;
 			for (let have = this.lanes.count(peer); have < this.#policy.wanted; have++) this.lanes.offer(peer);
 		}
 	}
 
+	/** Offers a lane to other receivers, where that is on us. */
+	#connectOthers(): void {
+		const others = this.meeting.others();
+		if (this.#company !== others.length > 0) {
+			this.#company = others.length > 0;
+			this.tell({ type: "company", others: this.#company });
+		}
+		if (!this.#agreed || this.#complete) return;
+		let have = others.filter(({ id }) => this.lanes.count(id) > 0).length;
+		for (const { id, offers } of others) {
+			if (!offers || have >= mostOthers || this.#refused.has(id) || this.#otherRetries.has(id)) continue;
+			if (this.lanes.count(id) > 0) continue;
+			have++;
+			this.lanes.offer(id);
+		}
+	}
+
 	#lost(peer: string): void {
 		if (this.state === "ended" || this.lanes.count(peer) > 0) return;
+		if (this.meeting.others().some(({ id }) => id === peer)) {
+			const again = () => {
+				this.#otherRetries.delete(peer);
+				this.#connect();
+			};
+			clearTimeout(this.#otherRetries.get(peer));
+			this.#otherRetries.set(peer, setTimeout(again, otherRetryMs));
+			return;
+		}
 		clearTimeout(this.#retry);
 		this.#retry = setTimeout(
 			() => {
@@ -616,5 +682,5 @@ export async function receiveFiles(from: string | Ticket, options: ReceiveOption
 		ticket = await redeem(access, code, signal);
 	}
 	const own = await enter(access, `f.${ticket.id}`, "receiver", signal);
-	return new Receiving(ticket, new OwnMeeting(own, "sender"), options);
+	return new Receiving(ticket, new OwnMeeting(own, "receiver"), options);
 }

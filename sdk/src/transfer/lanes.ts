@@ -50,13 +50,13 @@ interface Lane {
 export class Lanes extends Emitter<LanesEvents> {
 	readonly #meeting: Meeting;
 	readonly #prover: Prover;
-	readonly #answers: boolean;
+	readonly #answers: (peer: string) => boolean;
 	readonly #lanes = new Map<number, Lane>();
 	readonly #end = new AbortController();
 	#numbers = 0;
 
-	/** `answers`: offers of the other side are answered. */
-	constructor(meeting: Meeting, prover: Prover, answers: boolean) {
+	/** `answers`: whether offers of a peer are answered. */
+	constructor(meeting: Meeting, prover: Prover, answers: (peer: string) => boolean) {
 		super();
 		this.#meeting = meeting;
 		this.#prover = prover;
@@ -178,7 +178,7 @@ export class Lanes extends Emitter<LanesEvents> {
 		}
 		const { type, sdp } = (description ?? {}) as { type?: unknown; sdp?: unknown };
 		if (type === "offer" && typeof sdp === "string" && !lane) {
-			if (!this.#answers || this.count(peer) >= laneLimit) return;
+			if (!this.#answers(peer) || this.count(peer) >= laneLimit) return;
 			const offered = fingerprintOf(sdp);
 			if (!offered || !sameTag(mac, this.#prover.offer(pc, offered))) {
 				// Said for the user of a damaged link: the refusal itself needs no word.

@@ -17,7 +17,10 @@ export type MeetingEvents = {
 
 export interface Meeting extends Emitter<MeetingEvents> {
 	iceServers(): RTCIceServer[];
+	/** The other ends: receivers for a sender, senders for a receiver. */
 	peers(): string[];
+	/** For a receiver: other receivers of the same transfer, and whether we make the offers to them. */
+	others(): { id: string; offers: boolean }[];
 	send(peer: string, data: Record<string, unknown>): void;
 	close(): void;
 }
@@ -34,7 +37,7 @@ export class OwnMeeting extends Emitter<MeetingEvents> implements Meeting {
 	readonly #channel: Channel;
 	readonly #role: "sender" | "receiver";
 
-	/** `role` is that of the others. */
+	/** `role` is ours. */
 	constructor(channel: Channel, role: "sender" | "receiver") {
 		super();
 		this.#channel = channel;
@@ -50,12 +53,18 @@ export class OwnMeeting extends Emitter<MeetingEvents> implements Meeting {
 
 	#add(peer: Peer): void {
 		this.#listen(peer);
-		if (roleOf(peer) === this.#role) this.emit("peer", peer.id);
+		if (this.#is(peer)) this.emit("peer", peer.id);
+	}
+
+	/** Receivers also meet each other. */
+	#is(peer: Peer): boolean {
+		const role = roleOf(peer);
+		return role === "receiver" || (role === "sender" && this.#role === "receiver");
 	}
 
 	#listen(peer: Peer): void {
 		peer.on("signal", (data) => {
-			if (typeof data === "object" && data !== null && roleOf(peer) === this.#role) {
+			if (typeof data === "object" && data !== null && this.#is(peer)) {
 				this.emit("signal", peer.id, data as Record<string, unknown>);
 			}
 		});
@@ -66,7 +75,15 @@ export class OwnMeeting extends Emitter<MeetingEvents> implements Meeting {
 	}
 
 	peers(): string[] {
-		return [...this.#channel.peers.values()].filter((peer) => roleOf(peer) === this.#role).map(({ id }) => id);
+		const role = this.#role === "sender" ? "receiver" : "sender";
+		return [...this.#channel.peers.values()].filter((peer) => roleOf(peer) === role).map(({ id }) => id);
+	}
+
+	others(): { id: string; offers: boolean }[] {
+		if (this.#role === "sender") return [];
+		return [...this.#channel.peers.values()]
+			.filter((peer) => roleOf(peer) === "receiver")
+			.map(({ id, offers }) => ({ id, offers }));
 	}
 
 	send(peer: string, data: Record<string, unknown>): void {
@@ -131,6 +148,11 @@ export class CallMeeting extends Emitter<MeetingEvents> implements Meeting {
 
 	peers(): string[] {
 		return [...this.#channel.peers.keys()].filter((peer) => this.#is(peer));
+	}
+
+	/** The members of a call do not say who receives. */
+	others(): [] {
+		return [];
 	}
 
 	send(peer: string, data: Record<string, unknown>): void {

@@ -13,6 +13,8 @@ export type ToWorker =
 	| { type: "send"; entries: Entry[]; files: (Blob | null)[]; end: string; name: string | undefined; receivers: number }
 	| { type: "receive"; id: string; name: string | undefined }
 	| { type: "lane"; lane: number; channel: RTCDataChannel | MessagePort }
+	/** Other receivers are there, or not any more. */
+	| { type: "company"; others: boolean }
 	| { type: "lane-bytes"; lane: number; bytes: number }
 	| { type: "lane-end"; lane: number }
 	| { type: "accept"; chosen: number[] | null; place: Place }
@@ -45,6 +47,7 @@ export type FromWorker =
 			bytes: number;
 			total: number;
 			arrived: number;
+			shared: number;
 			accepted: boolean;
 			senderPaused: boolean;
 			files: FileState[];

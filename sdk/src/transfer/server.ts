@@ -1,4 +1,6 @@
-import { type Entry, type Message, manifestPages, type Range, WireError, wantLimit } from "./wire.js";
+import { blockCount } from "./blocks.js";
+import { type Next, WantQueue } from "./queue.js";
+import { type Entry, type Message, manifestPages, type Range, rangeLimit, WireError } from "./wire.js";
 
 // What a sender answers, and whom it serves: docs/transfer.md §9. It knows no data channel, no file and no clock; what it does with them is
 // what its host does.
@@ -18,9 +20,6 @@ export interface ReceiverState {
 	lanes: number;
 }
 
-/** What is to be sent next on a lane. */
-export type Next = { readonly block: readonly [file: number, block: number] } | { readonly message: Message };
-
 export interface ServerHost {
 	/** Sends between two blocks. */
 	send(lane: number, message: Message): void;
@@ -35,16 +34,10 @@ export interface ServerHost {
 	changed(): void;
 }
 
-/** While blocks are owed and cannot be given, the receiver hears so often that we are still here. */
-const waitMs = 5_000;
-
 interface Lane {
 	readonly id: number;
 	receiver: ReceiverState | null;
-	/** In the order in which it was asked; `null` answers an `unwant`. */
-	queue: (Range | null)[];
-	owedBlocks: number;
-	saidAtMs: number;
+	readonly queue: WantQueue;
 }
 
 export class Server {
@@ -56,6 +49,10 @@ export class Server {
 	readonly #lanes = new Map<number, Lane>();
 	readonly receivers = new Map<string, ReceiverState>();
 	readonly #failed = new Map<number, string>();
+	/** Whom each block was promised to, by file and block, where there may be several receivers. */
+	readonly #promised = new Map<number, (ReceiverState | undefined)[]>();
+	/** Those who give nothing to others: nobody is to wait for them. */
+	readonly #keepers = new Set<ReceiverState>();
 	#paused = false;
 	#over = false;
 	#cancelled = false;
@@ -78,7 +75,7 @@ export class Server {
 	}
 
 	laneOpened(id: number, nowMs: number): void {
-		this.#lanes.set(id, { id, receiver: null, queue: [], owedBlocks: 0, saidAtMs: nowMs });
+		this.#lanes.set(id, { id, receiver: null, queue: new WantQueue(nowMs) });
 		this.#host.send(id, { type: "hello", version: 1, role: "sender", end: this.#end, name: this.#name });
 	}
 
@@ -86,6 +83,7 @@ export class Server {
 		const lane = this.#lanes.get(id);
 		if (!lane) return;
 		this.#lanes.delete(id);
+		this.#takeBack(lane);
 		if (lane.receiver) lane.receiver.lanes--;
 		this.#host.changed();
 	}
@@ -133,14 +131,16 @@ export class Server {
 				for (const [file, code] of this.#failed) this.#host.send(id, { type: "failed", file, code });
 				break;
 			case "accept":
+				if (message.gives === false) this.#keepers.add(receiver);
+				else this.#keepers.delete(receiver);
 				this.#accept(lane, receiver);
 				break;
 			case "want":
-				this.#want(lane, receiver, message.blocks);
+				this.#want(lane, receiver, message.blocks, message.fresh === true);
 				break;
 			case "unwant":
-				lane.queue = [null];
-				lane.owedBlocks = 0;
+				this.#takeBack(lane);
+				lane.queue.unwant();
 				this.#host.wake(id);
 				break;
 			case "get-root":
@@ -190,44 +190,75 @@ export class Server {
 		this.#host.send(lane.id, { type: "accepted" });
 	}
 
-	#want(lane: Lane, receiver: ReceiverState, blocks: readonly Range[]): void {
+	#want(lane: Lane, receiver: ReceiverState, blocks: readonly Range[], fresh: boolean): void {
 		if (!receiver.accepted) {
 			this.#host.send(lane.id, { type: "bye", code: "not_accepted" });
 			this.#host.endLane(lane.id, "not_accepted");
 			return;
 		}
-		for (const [file, first, count] of blocks) {
-			if (file >= this.#entries.length) throw new WireError("malformed", "there is no such file");
-			lane.owedBlocks += count;
-			if (lane.owedBlocks > wantLimit) throw new WireError("credit_exceeded", "more is wanted than we keep in mind");
-			lane.queue.push([file, first, count]);
+		const elsewhere: Range[] = [];
+		for (const range of blocks) {
+			const entry = this.#entries[range[0]];
+			if (!entry) throw new WireError("malformed", "there is no such file");
+			lane.queue.check(range[2]);
+			if (this.#most === 1 || entry.size === null || range[1] + range[2] > blockCount(entry.size))
+				lane.queue.add(range);
+			else this.#promise(lane, receiver, range, fresh, elsewhere);
+		}
+		for (let at = 0; at < elsewhere.length; at += rangeLimit) {
+			this.#host.send(lane.id, { type: "elsewhere", blocks: elsewhere.slice(at, at + rangeLimit) });
 		}
 		this.#host.wake(lane.id);
+	}
+
+	/**
+	 * Owes a lane what it wants. Of a fresh want, what others who are here have been promised is not owed but goes to the list, with all that was
+	 * promised around it: the next want is to begin somewhere else.
+	 */
+	#promise(lane: Lane, me: ReceiverState, [file, from, count]: Range, fresh: boolean, elsewhere: Range[]): void {
+		const promised = this.#promised.get(file) ?? [];
+		this.#promised.set(file, promised);
+		const others = (block: number) => {
+			const receiver = promised[block];
+			return receiver !== undefined && receiver !== me && receiver.lanes > 0;
+		};
+		const end = from + count;
+		for (let block = from; block < end; ) {
+			let first = block;
+			const away = fresh && others(block);
+			while (block < end && (fresh && others(block)) === away) {
+				if (!away && !others(block) && !this.#keepers.has(me)) promised[block] = me;
+				block++;
+			}
+			if (!away) {
+				lane.queue.add([file, first, block - first]);
+				continue;
+			}
+			while (first > 0 && others(first - 1)) first--;
+			let last = block;
+			while (others(last)) last++;
+			const said = elsewhere.at(-1);
+			if (said?.[0] !== file || said[1] > first || said[1] + said[2] < last) {
+				elsewhere.push([file, first, last - first]);
+			}
+		}
+	}
+
+	/** Forgets the promises that were not kept yet. */
+	#takeBack(lane: Lane): void {
+		for (const [file, first, count] of lane.queue.owed()) {
+			const promised = this.#promised.get(file);
+			if (!promised) continue;
+			for (let block = first; block < first + count; block++) {
+				if (promised[block] === lane.receiver) promised[block] = undefined;
+			}
+		}
 	}
 
 	/** What is to be sent next on this lane, or `null`. */
 	take(id: number, nowMs: number): Next | null {
 		const lane = this.#lanes.get(id);
-		if (!lane) return null;
-		for (;;) {
-			const [next] = lane.queue;
-			if (next === undefined) return null;
-			if (next === null) {
-				lane.queue.shift();
-				return { message: { type: "unwanted" } };
-			}
-			if (this.#paused) return null;
-			const [file, first, count] = next;
-			if (count === 0 || this.#failed.has(file)) {
-				lane.queue.shift();
-				lane.owedBlocks -= count;
-				continue;
-			}
-			lane.queue[0] = [file, first + 1, count - 1];
-			lane.owedBlocks--;
-			lane.saidAtMs = nowMs;
-			return { block: [file, first] };
-		}
+		return lane ? lane.queue.take(nowMs, this.#paused, (file) => this.#failed.has(file)) : null;
 	}
 
 	/** A file cannot be had any more. */
@@ -259,9 +290,7 @@ export class Server {
 	/** To be called about four times a second. */
 	tick(nowMs: number): void {
 		for (const lane of this.#lanes.values()) {
-			if (lane.owedBlocks === 0 || nowMs - lane.saidAtMs < waitMs) continue;
-			lane.saidAtMs = nowMs;
-			this.#host.send(lane.id, { type: "wait" });
+			if (lane.queue.waits(nowMs)) this.#host.send(lane.id, { type: "wait" });
 		}
 	}
 }

@@ -15,6 +15,8 @@ export interface Store {
 	readonly found: readonly Entry[];
 	/** Takes a block, and its bytes for good. */
 	write(file: number, block: number, bytes: Uint8Array<ArrayBuffer>, hash: Uint8Array): Promise<void>;
+	/** Reads a block that was written; `null` where that is not possible. */
+	read(file: number, block: number, bytes: number): Promise<Uint8Array<ArrayBuffer> | null>;
 	/** Makes durable what was written. */
 	flush(): Promise<void>;
 	/** The files of these numbers, which are whole, readable; `null` for those that the user has already. */
@@ -98,6 +100,8 @@ export class StagingStore implements Store {
 	#flushing: Promise<void> = Promise.resolve();
 	#timer: ReturnType<typeof setTimeout> | undefined;
 	#failure: unknown;
+	/** Whole files, by their numbers. */
+	readonly #finished = new Map<number, Blob>();
 
 	private constructor(
 		id: string,
@@ -187,6 +191,22 @@ export class StagingStore implements Store {
 			}, flushMs);
 	}
 
+	read(file: number, block: number, bytes: number): Promise<Uint8Array<ArrayBuffer> | null> {
+		const read = this.#writing.then(async () => {
+			const finished = this.#finished.get(file);
+			const at = block * blockBytes;
+			if (finished) return new Uint8Array(await finished.slice(at, at + bytes).arrayBuffer());
+			const content = new Uint8Array(bytes);
+			(await this.#handle(file)).read(content, { at });
+			return content;
+		});
+		this.#writing = read.then(
+			() => {},
+			() => {},
+		);
+		return read;
+	}
+
 	flush(): Promise<void> {
 		this.#flushing = this.#flushing.catch(() => {}).then(() => this.#flush());
 		return this.#flushing;
@@ -206,13 +226,25 @@ export class StagingStore implements Store {
 		this.#pendingBytes = 0;
 	}
 
-	async finish(files: readonly number[]): Promise<Blob[]> {
-		await this.#writing;
+	finish(files: readonly number[]): Promise<Blob[]> {
+		const finished = this.#writing.then(() => this.#finish(files));
+		this.#writing = finished.then(
+			() => {},
+			() => {},
+		);
+		return finished;
+	}
+
+	async #finish(files: readonly number[]): Promise<Blob[]> {
 		await this.flush();
 		this.#closeFiles();
 		return Promise.all(
-			// An empty file has no block that would have made it.
-			files.map(async (file) => (await this.#folder.getFileHandle(String(file), { create: true })).getFile()),
+			files.map(async (file) => {
+				// An empty file has no block that would have made it.
+				const content = await (await this.#folder.getFileHandle(String(file), { create: true })).getFile();
+				this.#finished.set(file, content);
+				return content;
+			}),
 		);
 	}
 
@@ -295,6 +327,11 @@ export class DirectStore implements Store {
 		await (await this.#stream(file)).write({ type: "write", position: block * blockBytes, data: bytes });
 	}
 
+	/** What is being written into such a file cannot be read before it is closed. */
+	async read(): Promise<null> {
+		return null;
+	}
+
 	async flush(): Promise<void> {}
 
 	async finish(files: readonly number[]): Promise<null[]> {
@@ -324,6 +361,10 @@ export class MemoryStore implements Store {
 		const blocks = this.#blocks.get(file) ?? [];
 		blocks[block] = bytes;
 		this.#blocks.set(file, blocks);
+	}
+
+	async read(file: number, block: number): Promise<Uint8Array<ArrayBuffer> | null> {
+		return this.#blocks.get(file)?.[block] ?? null;
 	}
 
 	async flush(): Promise<void> {}

@@ -24,7 +24,8 @@ export type Message =
 	| { type: "hello"; version: number; role: "sender" | "receiver"; end: string; name?: string | undefined }
 	| { type: "get-manifest"; from: number }
 	| { type: "manifest"; from: number; entries: Entry[]; last?: boolean | undefined; bytes?: number | undefined }
-	| { type: "accept" | "accepted" | "unwant" | "unwanted" | "wait" | "complete" }
+	| { type: "accept"; gives?: boolean | undefined }
+	| { type: "accepted" | "unwant" | "unwanted" | "wait" | "complete" }
 	| { type: "want"; blocks: Range[]; fresh?: boolean | undefined }
 	| { type: "elsewhere"; blocks: Range[] }
 	| { type: "have"; blocks: Range[]; clear?: boolean | undefined }
@@ -121,6 +122,7 @@ export function decodeMessage(text: string): Message | null {
 			need(isIndex(value.from) && Array.isArray(value.entries));
 			return { ...value, entries: (value.entries as unknown[]).map(readEntry) } as Message;
 		case "accept":
+			return value.gives === false ? { type, gives: false } : { type };
 		case "accepted":
 		case "unwant":
 		case "unwanted":

@@ -1,10 +1,12 @@
-import { blockBytes } from "./blocks.js";
 import { Fetcher, type FetcherHost } from "./fetcher.js";
 import { digest, sameHash } from "./hash.js";
 import { ChannelWire, LaneWriter, PortWire, type Wire } from "./lane.js";
 import type { FileState, FromWorker, Place, ToWorker } from "./protocol.js";
+import { Pump, type PumpHost } from "./pump.js";
+import type { Next } from "./queue.js";
 import { random, toBase64 } from "./secret.js";
 import { Server, type ServerHost } from "./server.js";
+import { Sharer, type SharerHost } from "./share.js";
 import { type Block, Source, SourceError } from "./source.js";
 import { DirectStore, keptEnd, MemoryStore, StagingStore, type Store } from "./store.js";
 import type { Message } from "./wire.js";
@@ -98,9 +100,18 @@ abstract class End {
 	}
 }
 
-class Receiver extends End implements FetcherHost {
+/** A receiver that has everything goes on giving to others until none has asked for so long, and not for longer than this. */
+const lingerMs = 4_000;
+const lingerMostMs = 60_000;
+
+class Receiver extends End implements FetcherHost, SharerHost, PumpHost {
 	readonly #id: string;
 	readonly #fetcher: Fetcher;
+	readonly #sharer = new Sharer(this);
+	readonly #pump = new Pump(this);
+	#sharedBytes = 0;
+	/** Everything has arrived, the sender knows it, and others lack something. */
+	#lingerSinceMs: number | null = null;
 	readonly #assemblers = new Map<number, Assembler>();
 	#store: Store | null = null;
 	#saidManifest = false;
@@ -112,11 +123,18 @@ class Receiver extends End implements FetcherHost {
 	constructor(post: Post, id: string, end: string, name: string | undefined) {
 		super(post);
 		this.#id = id;
-		this.#fetcher = new Fetcher(this, end, name);
+		this.#fetcher = new Fetcher(this, end, name, Math.random());
 	}
 
 	protected tick(nowMs: number): void {
 		this.#fetcher.tick(nowMs);
+		this.#sharer.tick(nowMs);
+		if (this.#lingerSinceMs !== null && !this.#isNeeded(nowMs)) this.#end("done");
+	}
+
+	/** Other receivers are there, or not. */
+	accompany(others: boolean): void {
+		this.#fetcher.accompany(others, performance.now());
 	}
 
 	protected show(): void {
@@ -137,6 +155,7 @@ class Receiver extends End implements FetcherHost {
 			bytes: this.#fetcher.receivedBytes,
 			total: this.#fetcher.totalBytes,
 			arrived: this.#fetcher.arrivedBytes,
+			shared: this.#sharedBytes,
 			accepted: this.#fetcher.accepted,
 			senderPaused: this.#fetcher.senderPaused,
 			files: changed,
@@ -150,11 +169,14 @@ class Receiver extends End implements FetcherHost {
 
 	protected laneClosed(lane: number): void {
 		this.#assemblers.delete(lane);
+		this.#sharer.laneClosed(lane);
 		this.#fetcher.laneClosed(lane);
 	}
 
 	protected text(lane: number, message: Message): void {
-		this.#fetcher.message(lane, message, performance.now());
+		const nowMs = performance.now();
+		if (this.#fetcher.isOther(lane) && this.#sharer.message(lane, message, nowMs)) return;
+		this.#fetcher.message(lane, message, nowMs);
 	}
 
 	protected binary(lane: number, data: ArrayBuffer): void {
@@ -169,7 +191,7 @@ class Receiver extends End implements FetcherHost {
 			this.#fetcher.heard(lane, nowMs);
 			return;
 		}
-		if (this.#fetcher.arrived(lane, whole.file, whole.block, whole.bytes.length, nowMs)) {
+		if (this.#fetcher.arrived(lane, whole.file, whole.block, whole.bytes.length, whole.hash, nowMs)) {
 			void this.#keep(lane, whole.file, whole.block, whole.bytes, whole.hash);
 		}
 	}
@@ -189,14 +211,14 @@ class Receiver extends End implements FetcherHost {
 		try {
 			await this.#store.write(file, block, bytes, hash);
 		} catch (error) {
-			this.#failed(error);
+			this.#diskFailed(error);
 			return;
 		}
 		this.#fetcher.kept(lane, file, block, hash);
 	}
 
 	/** The disk does not take any more. What it has is kept. */
-	#failed(error: unknown): void {
+	#diskFailed(error: unknown): void {
 		if (this.#over) return;
 		const full = (error as DOMException).name === "QuotaExceededError";
 		const code = full ? "disk_full" : "storage";
@@ -214,7 +236,7 @@ class Receiver extends End implements FetcherHost {
 			return;
 		}
 		const wanted = chosen && new Set(chosen);
-		this.#fetcher.accept((file) => !wanted || wanted.has(file), this.#store.found);
+		this.#fetcher.accept((file) => !wanted || wanted.has(file), this.#store.found, place.kind !== "direct");
 		if (this.#store.found.length > 0) this.post({ type: "resumed", bytes: this.#fetcher.receivedBytes });
 	}
 
@@ -247,6 +269,7 @@ class Receiver extends End implements FetcherHost {
 
 	async discard(): Promise<void> {
 		await this.#store?.discard();
+		if (this.#lingerSinceMs !== null) this.#end("done"); // there is nothing left to give
 	}
 
 	// ---- what the fetcher wants
@@ -257,6 +280,20 @@ class Receiver extends End implements FetcherHost {
 
 	ended(code: string): void {
 		if (this.#over) return;
+		const nowMs = performance.now();
+		this.#lingerSinceMs = nowMs;
+		if (code === "done" && this.#completed && this.#isNeeded(nowMs)) return;
+		this.#end(code);
+	}
+
+	#isNeeded(nowMs: number): boolean {
+		const sinceMs = this.#lingerSinceMs ?? nowMs;
+		const lastMs = Math.max(sinceMs, this.#sharer.askedAtMs);
+		return this.#fetcher.needed && nowMs - sinceMs < lingerMostMs && nowMs - lastMs < lingerMs;
+	}
+
+	#end(code: string): void {
+		if (this.#over) return;
 		this.#over = true;
 		this.stop();
 		void this.#store?.close().catch(() => {}); // what it could not write is asked for again
@@ -265,6 +302,39 @@ class Receiver extends End implements FetcherHost {
 
 	override changed(): void {
 		super.changed();
+	}
+
+	// ---- what others want
+
+	wake(lane: number): void {
+		this.#pump.wake(lane);
+	}
+
+	writer(lane: number): LaneWriter | undefined {
+		return this.writers.get(lane);
+	}
+
+	take(lane: number): Next | null {
+		return this.#sharer.take(lane, performance.now());
+	}
+
+	/** What it never said that it has is not given. */
+	async read(file: number, block: number): Promise<Block | null> {
+		const incoming = this.#fetcher.files[file];
+		const hash = incoming?.have.has(block) ? incoming.hashes.get(block)?.slice() : undefined;
+		if (!incoming || !hash || !this.#store) return null;
+		const bytes = await this.#store.read(file, block, incoming.lengthOf(block));
+		return bytes && { bytes, hash };
+	}
+
+	sent(_lane: number, bytes: number): void {
+		this.#sharedBytes += bytes;
+		this.changed();
+	}
+
+	/** It was removed, or the disk has a fault: nobody is to wait for it. */
+	failed(lane: number): void {
+		this.endLane(lane, "closed");
 	}
 
 	fileDone(): void {
@@ -286,7 +356,7 @@ class Receiver extends End implements FetcherHost {
 		try {
 			contents = (await this.#store?.finish(files)) ?? [];
 		} catch (error) {
-			this.#failed(error);
+			this.#diskFailed(error);
 			return;
 		}
 		this.#completed = true;
@@ -296,11 +366,10 @@ class Receiver extends End implements FetcherHost {
 	}
 }
 
-class Sender extends End implements ServerHost {
+class Sender extends End implements ServerHost, PumpHost {
 	readonly #server: Server;
 	readonly #source: Source;
-	readonly #pumping = new Set<number>();
-	readonly #again = new Set<number>();
+	readonly #pump = new Pump(this);
 	#sentBytes = 0;
 
 	constructor(post: Post, message: Extract<ToWorker, { type: "send" }>) {
@@ -366,61 +435,34 @@ class Sender extends End implements ServerHost {
 		const root = file === undefined ? this.#source.manifestRoot() : this.#source.root(file);
 		root.then(
 			(bytes) => this.send(lane, { type: "root", root: toBase64(bytes), ...(file === undefined ? {} : { file }) }),
-			(error: unknown) => this.#failed(error),
+			(error: unknown) => this.failed(undefined, error),
 		);
 	}
 
-	#failed(error: unknown): void {
+	failed(_lane: unknown, error: unknown): void {
 		if (!(error instanceof SourceError)) throw error;
 		this.#server.fail(error.file, error.code);
 	}
 
-	/** Sends what the server gives for this lane. While a block is being sent, the next ones are read and hashed. */
 	wake(lane: number): void {
-		if (this.#pumping.has(lane)) {
-			this.#again.add(lane);
-			return;
-		}
-		this.#pumping.add(lane);
-		void this.#pump(lane).finally(() => {
-			this.#pumping.delete(lane);
-			if (this.#again.delete(lane)) this.wake(lane);
-		});
+		this.#pump.wake(lane);
 	}
 
-	async #pump(lane: number): Promise<void> {
-		const ahead: { file: number; block: number; content: Promise<Block | null> }[] = [];
-		for (;;) {
-			const writer = this.writers.get(lane);
-			if (!writer) return;
-			while (ahead.length < readAhead) {
-				const next = this.#server.take(lane, performance.now());
-				if (!next) break;
-				if ("message" in next) {
-					// It answers an `unwant`: what was read ahead is not wanted any more, but for what is on its way.
-					ahead.length = 0;
-					writer.say(next.message);
-					continue;
-				}
-				const [file, block] = next.block;
-				const content = this.#source.block(file, block);
-				content.catch(() => {}); // looked at in its turn
-				ahead.push({ file, block, content });
-			}
-			const now = ahead.shift();
-			if (!now) return;
-			let content: Block | null;
-			try {
-				content = await now.content;
-			} catch (error) {
-				this.#failed(error);
-				continue;
-			}
-			if (!content) continue;
-			await writer.block(now.file, now.block, content.bytes, content.hash);
-			this.#sentBytes += content.bytes.length;
-			this.changed();
-		}
+	writer(lane: number): LaneWriter | undefined {
+		return this.writers.get(lane);
+	}
+
+	take(lane: number): Next | null {
+		return this.#server.take(lane, performance.now());
+	}
+
+	read(file: number, block: number): Promise<Block | null> {
+		return this.#source.block(file, block);
+	}
+
+	sent(_lane: number, bytes: number): void {
+		this.#sentBytes += bytes;
+		this.changed();
 	}
 
 	override changed(): void {
@@ -432,9 +474,6 @@ class Sender extends End implements ServerHost {
 		this.post({ type: "sent" });
 	}
 }
-
-/** So many blocks are read and hashed before they can be sent. */
-const readAhead = (2 << 20) / blockBytes;
 
 /** The part of a worker's global scope that is used. */
 interface WorkerScope {
@@ -463,6 +502,9 @@ function start(scope: WorkerScope): void {
 					data.lane,
 					data.channel instanceof MessagePort ? new PortWire(data.channel) : new ChannelWire(data.channel),
 				);
+				break;
+			case "company":
+				receiver?.accompany(data.others);
 				break;
 			case "lane-bytes":
 				end?.setMessageBytes(data.lane, data.bytes);
