@@ -150,6 +150,7 @@ func twoOfEach(n *network) (first, second map[lab.Kind]*lab.Host) {
 
 // TestChromiumThroughEveryNAT makes the whole table with the SDK in Chromium, one browser on each host.
 func TestChromiumThroughEveryNAT(t *testing.T) {
+	t.Parallel()
 	n := newNetwork(t)
 	first, second := twoOfEach(n)
 	browsers := map[*lab.Host]*browser.Browser{}
@@ -184,7 +185,7 @@ func TestChromiumThroughEveryNAT(t *testing.T) {
 					own, other := pair[i], pair[1-i]
 					// A worse pair may be chosen first, and be left for a better one.
 					var got path
-					settled := within(t, 20*time.Second)
+					settled := within(t, patience)
 					for got.check(own, other) != "" {
 						if m.WaitForValue(settled, fmt.Sprintf("lab.path().then((p) => p && JSON.stringify(p) !== %s && p)", js(js(got))), &got) != nil {
 							break
@@ -208,6 +209,7 @@ func pionHasNoPath(a, b lab.Kind) bool { return nats[a].family != nats[b].family
 
 // TestGoPeersThroughEveryNAT makes the whole table with Go peers, which connect as a device or a server would.
 func TestGoPeersThroughEveryNAT(t *testing.T) {
+	t.Parallel()
 	n := newNetwork(t)
 	first, second := twoOfEach(n)
 	var results table

@@ -79,6 +79,7 @@ func sameDigests(t testing.TB, from, to *member) {
 
 // TestFilesBetweenBrowsers sends files between all pairs of browsers, and reads them back from where they are kept.
 func TestFilesBetweenBrowsers(t *testing.T) {
+	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
 	browsers := map[browser.Engine]*browser.Browser{
 		browser.Chromium: browser.Start(t, browser.Chromium, browser.Options{}),
@@ -106,6 +107,7 @@ func TestFilesBetweenBrowsers(t *testing.T) {
 
 // TestFilesBetweenBrowsersGoOnAfterReload loads the receiver's page again at half of the file: what was kept does not come again.
 func TestFilesBetweenBrowsersGoOnAfterReload(t *testing.T) {
+	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
 	chromium := browser.Start(t, browser.Chromium, browser.Options{})
 	a := newEnd(t, chromium, node.HTTP, "sender")
@@ -141,6 +143,7 @@ func (m *member) finishResumed(link string, size int) {
 
 // TestFilesBetweenBrowsersGoOnAfterKill kills the receiver's browser, and starts it again with the same profile.
 func TestFilesBetweenBrowsersGoOnAfterKill(t *testing.T) {
+	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
 	sender := browser.Start(t, browser.Chromium, browser.Options{})
 	a := newEnd(t, sender, node.HTTP, "sender")
@@ -165,6 +168,7 @@ func TestFilesBetweenBrowsersGoOnAfterKill(t *testing.T) {
 
 // TestFilesBetweenBrowsersRefusals is what must not work, and what the user is told.
 func TestFilesBetweenBrowsersRefusals(t *testing.T) {
+	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
 	chromium := browser.Start(t, browser.Chromium, browser.Options{})
 	one := []sent{{"a.txt", 300_000, 1}}
@@ -221,6 +225,7 @@ func TestFilesBetweenBrowsersRefusals(t *testing.T) {
 
 // TestFilesBetweenBrowsersByCode: a code buys the link; many small files in folders arrive.
 func TestFilesBetweenBrowsersByCode(t *testing.T) {
+	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
 	chromium := browser.Start(t, browser.Chromium, browser.Options{})
 	a, b := newEnd(t, chromium, node.HTTP, "sender"), newEnd(t, chromium, node.HTTP, "receiver")
@@ -246,6 +251,7 @@ func TestFilesBetweenBrowsersByCode(t *testing.T) {
 
 // TestFilesBetweenBrowsersWithLyingServer: a server that puts other fingerprints into the signaling is found out, and gets nothing.
 func TestFilesBetweenBrowsersWithLyingServer(t *testing.T) {
+	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
 	fingerprint := regexp.MustCompile(`a=fingerprint:sha-256 [0-9A-F:]+`)
 	lie := "a=fingerprint:sha-256 " + strings.Repeat("AA:", 31) + "AA"
@@ -259,6 +265,7 @@ func TestFilesBetweenBrowsersWithLyingServer(t *testing.T) {
 
 // TestFilesBetweenBrowsersOnThePages uses the pages as people do: choose, copy the link, accept, and find the file among the downloads.
 func TestFilesBetweenBrowsersOnThePages(t *testing.T) {
+	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
 	chromium := browser.Start(t, browser.Chromium, browser.Options{})
 	a := &member{chromium.Open(t, node.HTTP+"/f/"), t, "sender"}
@@ -304,6 +311,7 @@ func TestFilesBetweenBrowsersOnThePages(t *testing.T) {
 //
 // Pickers do not open without a screen; a folder of the private file system stands for what one gives.
 func TestFilesIntoAChosenPlace(t *testing.T) {
+	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
 	chromium := browser.Start(t, browser.Chromium, browser.Options{})
 	a := newEnd(t, chromium, node.HTTP, "sender")
@@ -351,6 +359,7 @@ func TestFilesIntoAChosenPlace(t *testing.T) {
 // TestFilesWhenTheStorageEnds: what a browser says of its storage is not all true (Chromium reports the same for everybody), so it may end in the middle.
 // The user is told, nothing looks complete, and what came is kept for another attempt.
 func TestFilesWhenTheStorageEnds(t *testing.T) {
+	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
 	chromium := browser.Start(t, browser.Chromium, browser.Options{})
 	a := newEnd(t, chromium, node.HTTP, "sender")
@@ -447,6 +456,7 @@ func TestFilesBetweenBrowsersInACall(t *testing.T) {
 
 // TestFilesBetweenBrowserAndCommandLine: `madang send` to a browser, and a browser to `madang receive`.
 func TestFilesBetweenBrowserAndCommandLine(t *testing.T) {
+	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
 	chromium := browser.Start(t, browser.Chromium, browser.Options{})
 	t.Run("to the browser", func(t *testing.T) {
