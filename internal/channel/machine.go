@@ -210,6 +210,7 @@ func (m *machine) join(now time.Time, in joinInput) error {
 			m.ask(a, p)
 		}
 	} else {
+		// The newcomer first: it makes the offers, which come after the news of it in every mailbox all the same.
 		m.deliver(p, m.joined(p))
 		m.announce(p)
 	}
