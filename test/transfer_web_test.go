@@ -452,6 +452,34 @@ func TestFilesBetweenBrowsersInACall(t *testing.T) {
 	if saved.Name != "바다.mov" || saved.Size != 3<<20 || saved.Sum != 7*3<<20 {
 		t.Errorf("saved %+v", saved)
 	}
+
+	// Somebody at a command line offers one to both, and does not stay.
+	const text = "은하수는 마당을 지나간다"
+	film := filepath.Join(t.TempDir(), "은하수.txt")
+	if err := os.WriteFile(film, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sender := startEnd(t, t.TempDir(), "send", film, "--server", node.HTTP, "--to", "files-in-a-call", "--receivers", "2", "--name", "Sora", "--no-code")
+	for range 2 {
+		if told := sender.until("told"); told["path"] != "Mina" && told["path"] != "Jun" {
+			t.Errorf("told %v", told)
+		}
+	}
+	for _, m := range []*member{a, b} {
+		m.await(patience, `[...document.querySelector("madang-call").call.peers.values()].length === 1`)
+		m.await(patience, `deepAll('[data-testid="file-accept"]').length === 1`)
+		if m == a { // b does already
+			m.do(patience, catchDownloads, nil)
+		}
+		m.do(patience, `deep('[data-testid="file-accept"]').click()`, nil)
+		var got string
+		m.await(2*patience, `window.downloads.some(({ name }) => name === "은하수.txt")`)
+		m.do(patience, `return downloads.find(({ name }) => name === "은하수.txt").content.text()`, &got)
+		if got != text {
+			t.Errorf("%s got %q", m.name, got)
+		}
+	}
+	sender.succeeds()
 }
 
 // TestFilesBetweenBrowserAndCommandLine: `madang send` to a browser, and a browser to `madang receive`.
