@@ -438,7 +438,26 @@ func TestPlayRTCEndToEnd(t *testing.T) {
 			press(p, "connectChannel")
 			p.await(5*second+10*second, "document.getElementById('callerRemoteVideo').readyState === 4")
 		}
-		t.Run("p2p", func(t *testing.T) { p2p(t, l.open(t, "basic/mediastream-video.html")) })
+		t.Run("p2p, with the log panel", func(t *testing.T) {
+			p := l.open(t, "basic/mediastream-video.html")
+			p.do(patience, `await new Promise((resolve, reject) => {
+				const script = document.createElement("script");
+				Object.assign(script, { src: new URL("playrtc-debug-view.js", [...document.scripts].find((s) => /playrtc[a-z_.]*\.js$/.test(s.src)).src).href, onload: resolve, onerror: reject });
+				document.head.append(script);
+			});
+			window.panel = [...document.body.children].find((e) => e.textContent.startsWith("LOG VIEW"));
+			window.lines = (kind) => [...panel.querySelectorAll("[data-kind" + (kind ? "=" + kind : "") + "]")];
+			window.push = (label) => [...panel.querySelectorAll("button")].find((b) => b.textContent === label).click();`, nil)
+			p.await(patience, "panel.offsetHeight === 400")
+			p2p(t, p)
+			p.await(patience, "lines('trace').some((line) => line.offsetHeight > 0)")
+			p.do(patience, "push('Error')", nil)
+			p.await(patience, "lines('trace').every((line) => line.hidden)")
+			p.do(patience, "push('All'); push('Close')", nil)
+			p.await(patience, "panel.offsetHeight === 0 && lines().every((line) => !line.hidden)")
+			p.do(patience, "PlayRTC.utils.debugViewShow()", nil)
+			p.await(patience, "panel.offsetHeight === 400")
+		})
 		t.Run("p2p call", func(t *testing.T) {
 			p := l.open(t, "basic/calling.html")
 			p.fill("connectChannelId", p.create())
