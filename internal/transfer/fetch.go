@@ -371,6 +371,7 @@ func (f *fetcher) begin(i uint32) {
 				f.keep(file, uint32(index), h)
 			}
 		}
+		f.news = append(f.news, file.have.ranges(i)...)
 	}
 	f.check(i)
 }

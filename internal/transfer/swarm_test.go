@@ -422,10 +422,10 @@ func TestWhoGivesNothingIsPromisedNothing(t *testing.T) {
 	}
 }
 
-// TestOthersAreHeardBeforeTheUserAgrees: the sender is asked for no hashes before, and for all of them then.
+// TestOthersAreHeardBeforeTheUserAgrees: the sender is asked for no hashes before, and for all of them then; others hear what is there from before.
 func TestOthersAreHeardBeforeTheUserAgrees(t *testing.T) {
 	now := time.Unix(1e9, 0)
-	f := newFetcher(nil)
+	f := newFetcher(func(uint32, Entry) []Hash { return []Hash{{1}} }) // of an earlier life
 	f.addLane(now, 1, "S", true)
 	f.addLane(now, 2, "B", false)
 	have := &message{Type: typeHave, Blocks: []Range{{0, 1, 2}}}
@@ -438,8 +438,14 @@ func TestOthersAreHeardBeforeTheUserAgrees(t *testing.T) {
 	}
 	asked := func() (list []string) {
 		for _, a := range f.take() {
-			if a.kind == doSend && (a.msg.Type == typeAccept || a.msg.Type == typeGetHashes) {
+			if a.kind != doSend {
+				continue
+			}
+			switch a.msg.Type {
+			case typeAccept, typeGetHashes:
 				list = append(list, fmt.Sprint(a.msg.Type, " ", a.msg.Count))
+			case typeHave:
+				list = append(list, fmt.Sprint(a.msg.Type, " ", a.msg.Blocks))
 			}
 		}
 		return list
@@ -448,7 +454,8 @@ func TestOthersAreHeardBeforeTheUserAgrees(t *testing.T) {
 		t.Errorf("asked for %v before the user has agreed", got)
 	}
 	f.accept(now, nil)
-	if got := asked(); fmt.Sprint(got) != "[accept 0 get-hashes 2]" {
+	f.tick(now)
+	if got := asked(); fmt.Sprint(got) != "[accept 0 get-hashes 2 have [{0 0 1}]]" {
 		t.Errorf("asked for %v", got)
 	}
 }

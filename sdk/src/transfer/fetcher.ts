@@ -443,6 +443,7 @@ export class Fetcher {
 		this.#accepting = true;
 		this.files.forEach((incoming, file) => {
 			incoming.chosen = chosen(file);
+			for (const [first, count] of runs(incoming.have)) this.#news.push([file, first, count]);
 		});
 		this.#turn = Math.floor(this.#place * this.files.length);
 		for (const file of this.files.keys()) this.#stock(file);
