@@ -16,7 +16,8 @@ import (
 const (
 	depotUploads   = 3 // requests with objects at a time
 	depotRetryEach = 10 * time.Second
-	depotPatience  = 5 * time.Second // for what the server is told on the way
+	depotPatience  = 5 * time.Second  // for what the server is told on the way,
+	removePatience = 20 * time.Second // and at the end
 )
 
 // ErrStored is what Send returns when it has left and everything waits on the server.
@@ -35,6 +36,9 @@ type upload struct {
 	client *depotClient
 	keys   *depotKeys
 	grown  chan struct{} // capacity 1: there are more entries
+	life   context.Context
+	stop   context.CancelFunc // ends it
+	done   chan struct{}      // closed when it has ended
 
 	// Owned by run.
 	state   depotState
@@ -49,7 +53,7 @@ type upload struct {
 	bytes   int64  // and so much of files in them
 
 	moving context.Context // the uploads' life
-	stop   context.CancelFunc
+	halt   context.CancelFunc
 	flight sync.WaitGroup
 	slots  chan struct{} // uploads under way
 	fault  chan error    // capacity 1: of one of them
@@ -57,8 +61,9 @@ type upload struct {
 
 // store makes the depot and fills it. It runs until everything is there.
 func (s *sender) store(u *upload) {
-	err := u.run(s.ctx)
-	if s.ctx.Err() != nil {
+	defer close(u.done)
+	err := u.run()
+	if u.life.Err() != nil {
 		return
 	}
 	if errors.Is(err, errTaken) {
@@ -86,11 +91,11 @@ func (s *sender) store(u *upload) {
 	defer ticker.Stop()
 	for {
 		select {
-		case <-s.ctx.Done():
+		case <-u.life.Done():
 			return
 		case <-ticker.C:
 		}
-		if state, err := u.client.look(s.ctx); err == nil && state.State == depot.Taken {
+		if state, err := u.client.look(u.life); err == nil && state.State == depot.Taken {
 			s.end(errTaken)
 			return
 		}
@@ -102,11 +107,11 @@ var errTaken = errors.New("the receiver has everything, from the server")
 
 func (s *sender) newUpload() *upload {
 	server := s.meeting.server
-	u := &upload{
-		s: s, keys: s.cfg.Ticket.depotKeys(), grown: make(chan struct{}, 1), buf: make([]byte, BlockSize), slots: make(chan struct{}, depotUploads), fault: make(chan error, 1),
+	life, stop := context.WithCancel(s.ctx)
+	return &upload{
+		s: s, life: life, stop: stop, done: make(chan struct{}), keys: s.cfg.Ticket.depotKeys(), grown: make(chan struct{}, 1), buf: make([]byte, BlockSize), slots: make(chan struct{}, depotUploads), fault: make(chan error, 1),
 		client: &depotClient{server: server, origin: s.meeting.origin, id: s.cfg.Ticket.ID, token: s.cfg.StoreToken},
 	}
-	return u
 }
 
 func (u *upload) stir() {
@@ -116,10 +121,11 @@ func (u *upload) stir() {
 	}
 }
 
-func (u *upload) run(ctx context.Context) error {
-	u.moving, u.stop = context.WithCancel(ctx)
+func (u *upload) run() error {
+	ctx, cancel := context.WithCancel(u.life)
+	u.moving, u.halt = ctx, cancel
 	defer u.flight.Wait()
-	defer u.stop()
+	defer cancel()
 	if err := u.begin(ctx); err != nil {
 		return err
 	}
@@ -327,7 +333,7 @@ func (u *upload) flush() error {
 			case u.fault <- err:
 			default:
 			}
-			u.stop()
+			u.halt()
 			return
 		}
 		u.count(bytes)
@@ -485,13 +491,13 @@ func (s *sender) claim(p *port) refusal.Code {
 
 // clear removes the depot, when nobody needs it any more.
 func (s *sender) clear() {
-	s.mu.Lock()
-	client := s.depot
-	s.mu.Unlock()
-	if client == nil {
+	if s.upload == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), depotPatience)
+	s.upload.stop()
+	<-s.upload.done // it may be making the depot right now
+	client := s.upload.client
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), removePatience)
 	defer cancel()
 	if err := client.remove(ctx); err != nil {
 		s.cfg.Server.log().Debug("remove a depot", "err", err) // its receiver may have done so; else it expires

@@ -1,6 +1,16 @@
 import { sha256 } from "@noble/hashes/sha2.js";
 import { describe, expect, test } from "vitest";
 import vectors from "../../internal/transfer/testdata/vectors.json" with { type: "json" };
+import {
+	DepotKeys,
+	decodeList,
+	encodeList,
+	Layout,
+	listCount,
+	ObjectReader,
+	SealedError,
+	tokenHash,
+} from "../src/transfer/depot.js";
 import { isPath, localPaths } from "../src/transfer/path.js";
 import {
 	CodeExchange,
@@ -14,7 +24,7 @@ import {
 	toBase64,
 } from "../src/transfer/secret.js";
 import { fileRoot, manifestRoot } from "../src/transfer/tree.js";
-import { Assembler, decodeBinary, decodeMessage, encodeBlock, encodeHashes } from "../src/transfer/wire.js";
+import { Assembler, decodeBinary, decodeMessage, encodeBlock, encodeHashes, WireError } from "../src/transfer/wire.js";
 
 // The same vectors as those of the Go side: what the two understand differently fails in one of them.
 
@@ -169,5 +179,81 @@ describe("paths", () => {
 		for (const { windows, folds, paths, names } of vectors.localNames) {
 			if (windows && folds) expect(localPaths(paths.map((path) => ({ path })))).toEqual(names);
 		}
+	});
+});
+
+describe("depots", () => {
+	const v = vectors.depot;
+	const keys = new DepotKeys({ id: v.id, secret: toBase64(bytes(v.secret)) });
+
+	test("tokens", () => {
+		expect(keys.read).toBe(v.read);
+		expect(tokenHash(keys.read)).toBe(v.hash);
+		expect(keys.takerOf(v.end)).toBe(v.taker);
+	});
+
+	test.each(v.objects)("object $number", async ({ number, nonce, plain, sealed }) => {
+		expect(hex(await keys.seal(number, bytes(plain), bytes(nonce)))).toBe(sealed);
+		expect(hex(await keys.open(number, bytes(sealed)))).toBe(plain);
+		await expect(keys.open(number + 1, bytes(sealed))).rejects.toThrow(SealedError);
+		const damaged = bytes(sealed);
+		damaged[damaged.length - 1] = (damaged.at(-1) as number) ^ 1;
+		await expect(keys.open(number, damaged)).rejects.toThrow(SealedError);
+	});
+
+	test.each([1, 7, 100, 1_000])("objects that arrive in pieces of %d bytes", (piece) => {
+		const reader = new ObjectReader();
+		const frames = bytes(v.frames);
+		const found = [];
+		for (let at = 0; at < frames.length; at += piece) found.push(...reader.add(frames.slice(at, at + piece)));
+		expect(found.map(({ number, object }) => [number, hex(object)])).toEqual(
+			v.objects.map(({ number, sealed }) => [number, sealed]),
+		);
+		expect(reader.empty).toBe(true);
+		expect(() => [...new ObjectReader().add(new Uint8Array(12).fill(255))]).toThrow(WireError);
+	});
+
+	test.each(v.layouts)("layout of $sizes", ({ sizes, valid, blocks, lists, counts }) => {
+		const layout = new Layout();
+		const add = () => {
+			for (const size of sizes) layout.add({ size });
+		};
+		if (!valid) {
+			expect(add).toThrow(WireError);
+			return;
+		}
+		add();
+		expect(sizes.map((_, file) => layout.block(file, 0))).toEqual(blocks);
+		expect(sizes.map((_, file) => layout.list(file, 0))).toEqual(lists);
+		expect(sizes.map(listCount)).toEqual(counts);
+		if (sizes[0] === null) return;
+		// Each number is the block that it is said to be.
+		const all = sizes.flatMap((size, file) =>
+			Array.from({ length: Math.min(5, Math.ceil((size as number) / 262_144)) }, (_, block) => [file, block, 1]),
+		);
+		for (const [file, block] of all) {
+			expect([...layout.ranges(layout.block(file as number, block as number), 1)]).toEqual([[file, block, 1]]);
+		}
+	});
+
+	test.each(v.lists)("list %#", ({ bytes: text, valid, size, hashes }) => {
+		if (!valid) {
+			expect(() => decodeList(bytes(text))).toThrow(WireError);
+			return;
+		}
+		const list = decodeList(bytes(text));
+		expect([list.size ?? -1, list.hashes.map(hex)]).toEqual([size, hashes]);
+		expect(hex(encodeList(list.size, list.hashes))).toBe(text);
+	});
+
+	test("ranges over several files", () => {
+		const layout = new Layout();
+		for (const size of [0, 300_000, 0, 5, 0, 1_000_000]) layout.add({ size });
+		expect([...layout.ranges(layout.block(1, 1), 4)]).toEqual([
+			[1, 1, 1],
+			[3, 0, 1],
+			[5, 0, 2],
+		]);
+		expect([...layout.ranges(layout.block(5, 3), 9)]).toEqual([[5, 3, 1]]);
 	});
 });

@@ -127,6 +127,10 @@ interface Lane {
 	hello: boolean;
 	/** To the sender, or to another receiver. */
 	sender: boolean;
+	/** Not quite the sender, but what it has left on the server (§15). It is asked for what it says that it has. */
+	readonly depot: boolean;
+	/** What was said on it, and answered. */
+	accept: "unsaid" | "said" | "accepted";
 	end: string;
 	/** Blocks that were asked for on it and are not kept yet: `file:block`. */
 	readonly owed: Map<string, { file: number; block: number; bytes: number; arrived: boolean }>;
@@ -139,7 +143,7 @@ interface Lane {
 	windowBytes: number;
 	/** `get-hashes` without an answer, in order. */
 	readonly hashing: Range[];
-	/** What another receiver has, by file. */
+	/** What another receiver has, or a depot, by file. */
 	readonly remote: Map<number, Bitmap>;
 	early: Range[];
 	/** Files of which it may have something for us. */
@@ -155,11 +159,9 @@ export class Fetcher {
 	manifestWhole = false;
 	/** The lanes on which these were said; `null`: not said. What was said on a lane that is lost is said again on another. */
 	#manifestLane: number | null = null;
-	#acceptLane: number | null = null;
 	#completeLane: number | null = null;
 	readonly #lanes = new Map<number, Lane>();
 	#accepting = false;
-	#accepted = false;
 	#paused = false;
 	senderPaused = false;
 	senderName: string | null = null;
@@ -190,6 +192,8 @@ export class Fetcher {
 	#turn = 0;
 	/** Nothing is left that nobody else has. */
 	#dry = false;
+	/** Nothing is left that no depot has. */
+	#covered = false;
 	/** When the last block came that was of use, and how long after each other they come. */
 	#gainedAtMs = 0;
 	#betweenMs = 0;
@@ -214,7 +218,7 @@ export class Fetcher {
 	}
 
 	get accepted(): boolean {
-		return this.#accepted;
+		return this.#serving().length > 0;
 	}
 
 	get paused(): boolean {
@@ -223,11 +227,14 @@ export class Fetcher {
 
 	// ---- lanes
 
-	laneOpened(id: number, nowMs: number): void {
+	/** `depot`: the other side is the server. */
+	laneOpened(id: number, nowMs: number, depot = false): void {
 		this.#lanes.set(id, {
 			id,
 			hello: false,
 			sender: false,
+			depot,
+			accept: "unsaid",
 			end: "",
 			owed: new Map(),
 			owedBytes: 0,
@@ -257,21 +264,22 @@ export class Fetcher {
 			return;
 		}
 		if (this.#manifestLane === id) this.#manifestLane = null;
-		if (this.#acceptLane === id && !this.#accepted) this.#acceptLane = null;
 		if (this.#completeLane === id) this.#completeLane = null;
 		const other = this.#ready()[0];
+		this.#dry = this.#covered = false;
 		if (other) this.#greeted(other);
-		else {
-			// The sender may be another one, which knows nothing of us.
-			this.#acceptLane = null;
-			this.#accepted = false;
-			this.#host.changed();
-		}
+		else this.#host.changed();
 	}
 
-	/** Lanes to the sender. */
+	/** Lanes to the sender, and then to what it has left on the server. */
 	#ready(): Lane[] {
-		return [...this.#lanes.values()].filter((lane) => lane.hello && lane.sender);
+		const lanes = [...this.#lanes.values()].filter((lane) => lane.hello && lane.sender);
+		return [...lanes.filter(({ depot }) => !depot), ...lanes.filter(({ depot }) => depot)];
+	}
+
+	/** Those that give blocks. */
+	#serving(): Lane[] {
+		return this.#ready().filter(({ accept }) => accept === "accepted");
 	}
 
 	/** Lanes to other receivers. */
@@ -331,8 +339,12 @@ export class Fetcher {
 			case "manifest":
 				this.#manifest(lane, message.from, message.entries, message.last === true);
 				break;
+			case "have":
+				if (lane.depot) this.#depotHas(lane, message.blocks);
+				break;
 			case "accepted":
-				this.#accepted = true;
+				lane.accept = "accepted";
+				this.#dry = false;
 				this.#seek();
 				break;
 			case "unwanted":
@@ -375,9 +387,14 @@ export class Fetcher {
 	}
 
 	#greeted(lane: Lane): void {
-		if (!this.manifestWhole && this.#manifestLane === null) {
+		const asked = this.#manifestLane === null ? undefined : this.#lanes.get(this.#manifestLane);
+		if (!this.manifestWhole && (!asked || (asked.depot && !lane.depot))) {
 			this.#manifestLane = lane.id;
 			this.#host.send(lane.id, { type: "get-manifest", from: this.files.length });
+		}
+		// What only the sender can answer soon it is asked instead of a depot.
+		for (const file of lane.depot ? [] : this.files) {
+			if (file.rootLane !== null && this.#lanes.get(file.rootLane)?.depot) file.rootLane = null;
 		}
 		this.#sayAccept(lane);
 		if (this.#paused) this.#host.send(lane.id, { type: "pause", on: true });
@@ -406,7 +423,7 @@ export class Fetcher {
 			this.files.push(incoming);
 		}
 		this.manifestWhole = last;
-		this.#dry = false;
+		this.#dry = this.#covered = false;
 		for (const other of this.#others()) {
 			const { early } = other;
 			other.early = [];
@@ -448,15 +465,14 @@ export class Fetcher {
 		this.#turn = Math.floor(this.#place * this.files.length);
 		for (const file of this.files.keys()) this.#stock(file);
 		this.#count();
-		const lane = this.#ready()[0];
-		if (lane) this.#sayAccept(lane);
+		for (const lane of this.#ready()) this.#sayAccept(lane);
 		this.#askHashesOfOthers();
 		this.#host.changed();
 	}
 
 	#sayAccept(lane: Lane): void {
-		if (!this.#accepting || this.#acceptLane !== null) return;
-		this.#acceptLane = lane.id;
+		if (!this.#accepting || lane.accept !== "unsaid") return;
+		lane.accept = "said";
 		this.#host.send(lane.id, this.#gives ? { type: "accept" } : { type: "accept", gives: false });
 	}
 
@@ -596,7 +612,7 @@ export class Fetcher {
 
 	/** Asks for the roots of whole files, and finds out whether anything is left to do. */
 	#seek(): void {
-		if (!this.#accepted) return;
+		if (!this.accepted) return;
 		this.files.forEach((incoming, file) => {
 			if (incoming.open && incoming.have.full) this.#askRoot(file);
 		});
@@ -605,8 +621,8 @@ export class Fetcher {
 
 	#askRoot(file: number): void {
 		const incoming = this.files[file] as Incoming;
-		const lane = this.#ready()[0];
-		if (!lane || !this.#accepted || !incoming.open || incoming.rootLane !== null) return;
+		const lane = this.#serving()[0];
+		if (!lane || !incoming.open || incoming.rootLane !== null) return;
 		incoming.rootLane = lane.id;
 		this.#host.send(lane.id, { type: "get-root", file });
 	}
@@ -688,7 +704,7 @@ export class Fetcher {
 	}
 
 	#finish(): void {
-		if (!this.#accepted || !this.manifestWhole || this.#completing || this.#completeLane !== null) return;
+		if (!this.accepted || !this.manifestWhole || this.#completing || this.#completeLane !== null) return;
 		if (this.files.some((file) => file.open)) return;
 		this.#completing = true;
 		this.#host.complete();
@@ -697,7 +713,7 @@ export class Fetcher {
 	/** Everything has its final name: tells the sender. */
 	sayComplete(): void {
 		this.#completing = false;
-		const lane = this.#ready()[0];
+		const lane = this.#serving()[0];
 		if (!lane) return; // when there is one again
 		this.#completeLane = lane.id;
 		this.#host.send(lane.id, { type: "progress", bytes: this.receivedBytes, done: true });
@@ -727,7 +743,7 @@ export class Fetcher {
 			}
 			this.#rateAtMs = nowMs;
 		}
-		if (this.#accepted && nowMs - this.#progressAtMs >= progressMs) {
+		if (this.accepted && nowMs - this.#progressAtMs >= progressMs) {
 			const lane = this.#ready()[0];
 			if (lane) this.#host.send(lane.id, { type: "progress", bytes: this.receivedBytes });
 			this.#progressAtMs = nowMs;
@@ -742,8 +758,8 @@ export class Fetcher {
 			this.#fillShared();
 			return;
 		}
-		const lanes = this.#ready().filter((lane) => !lane.unwanting);
-		if (lanes.length === 0 || !this.#accepted) return;
+		let lanes = this.#serving().filter((lane) => !lane.unwanting);
+		if (lanes.length === 0) return;
 		const owed = [...this.#lanes.values()].reduce((sum, lane) => sum + lane.owedBytes, 0);
 		let room = this.#windowBytes - owed;
 		const share = this.#windowBytes / lanes.length;
@@ -753,8 +769,11 @@ export class Fetcher {
 				.filter(({ owedBytes, owed }) => owedBytes < share && owed.size + pieceBlocks <= wantLimit)
 				.sort((a, b) => a.owedBytes - b.owedBytes)[0];
 			if (!lane) break;
-			const range = this.#take(pieceBlocks);
-			if (!range) break;
+			const range = lane.depot ? this.#takeOfDepot(pieceBlocks, lane) : this.#take(pieceBlocks);
+			if (!range) {
+				lanes = lanes.filter((other) => other !== lane);
+				continue;
+			}
 			const [file, first, count] = range;
 			for (let block = first; block < first + count; block++) room -= this.#owe(lane, file, block);
 			const list = wants.get(lane) ?? [];
@@ -859,8 +878,8 @@ export class Fetcher {
 		for (const file of files) {
 			const { offered } = (this.files[file] as Incoming).crowd;
 			offered.clear();
-			for (const { remote } of this.#lanes.values()) {
-				const has = remote.get(file);
+			for (const { sender, remote } of this.#lanes.values()) {
+				const has = sender ? undefined : remote.get(file);
 				if (!has) continue;
 				for (const [first, count] of runs(has))
 					for (let block = first; block < first + count; block++) offered.add(block);
@@ -874,9 +893,9 @@ export class Fetcher {
 		for (const { known } of this.files) known?.away.clear();
 	}
 
-	/** There may be something of a file that other receivers can give. */
+	/** There may be something of a file that other receivers or a depot can give. */
 	#stock(file: number): void {
-		this.#dry = false;
+		this.#dry = this.#covered = false;
 		for (const lane of this.#lanes.values()) if (lane.remote.has(file)) lane.stock.add(file);
 	}
 
@@ -885,7 +904,7 @@ export class Fetcher {
 		const lane = this.#ready()[0];
 		const { have, crowd } = this.files[file] as Incoming;
 		const { trusted, hashing, offered } = crowd;
-		if (!lane || !this.#accepting) return;
+		if (!lane || lane.depot || !this.#accepting) return;
 		const unknown = (block: number) =>
 			offered.has(block) && !have.has(block) && !trusted.get(block) && !hashing.has(block);
 		for (let block = first; block < first + count; ) {
@@ -930,21 +949,22 @@ export class Fetcher {
 	/** Asks on each lane for what it is best for. */
 	#fillShared(): void {
 		for (const lane of this.#lanes.values()) {
-			if (!lane.hello || lane.unwanting || (lane.sender && !this.#accepted)) continue;
+			if (!lane.hello || lane.unwanting || (lane.sender && lane.accept !== "accepted")) continue;
 			// What others were given is asked for a little at a time at first: they may be at it too.
-			const needy = lane.sender && this.#asking === 2;
+			const ofSender = lane.sender && !lane.depot;
+			const needy = ofSender && this.#asking === 2;
 			const some = sharedWindowBytes * 2 ** Math.floor((this.#nowMs - this.#needyAtMs) / 1_000);
 			const window = needy ? Math.min(lane.windowBytes, some) : lane.windowBytes;
 			if (lane.owedBytes > (window * 3) / 4 || lane.owed.size >= (wantLimit * 3) / 4) continue;
 			const blocks: Range[] = [];
 			while (lane.owedBytes < window && lane.owed.size < wantLimit) {
-				const next = lane.sender ? this.#nextOfSender() : this.#nextOfOther(lane);
+				const next = ofSender ? this.#nextOfSender() : lane.depot ? this.#nextOfDepot(lane) : this.#nextOfOther(lane);
 				if (!next) break;
 				this.files[next[0]]?.asked.add(next[1]);
 				this.#owe(lane, next[0], next[1]);
 				addRange(blocks, [next[0], next[1], 1]);
 			}
-			if (blocks.length > 0) this.#want(lane, blocks, lane.sender && this.#fresh);
+			if (blocks.length > 0) this.#want(lane, blocks, ofSender && this.#fresh);
 		}
 	}
 
@@ -964,7 +984,8 @@ export class Fetcher {
 			const incoming = this.files[this.#turn] as Incoming;
 			if (incoming.open) {
 				const { have, asked, known } = incoming;
-				const taken = known ? [have, asked, known.offered, known.away] : [have, asked];
+				const taken = [have, asked, ...this.#depots(this.#turn)];
+				if (known) taken.push(known.offered, known.away);
 				for (const from of [incoming.spread, 0]) {
 					const block = firstFree(from, have.length, ...taken);
 					if (block === null) continue;
@@ -1015,8 +1036,8 @@ export class Fetcher {
 
 	/** When nothing comes, those who were given what is missing may be gone, or out of our reach. */
 	#losePatience(nowMs: number): void {
-		const idle = this.#ready().some((lane) => lane.owed.size === 0);
-		if (!this.#company || !this.#accepted || this.#paused || !idle || !this.files.some((file) => file.open)) {
+		const idle = this.#serving().some((lane) => !lane.depot && lane.owed.size === 0);
+		if (!this.#company || this.#paused || !idle || !this.files.some((file) => file.open)) {
 			this.#gainedAtMs = nowMs;
 			return;
 		}
@@ -1036,8 +1057,74 @@ export class Fetcher {
 		}
 	}
 
+	// ---- depots
+
+	#depotHas(lane: Lane, blocks: readonly Range[]): void {
+		for (const [file, first, count] of blocks) {
+			const incoming = this.files[file];
+			if (!incoming || first + count > incoming.have.length) continue;
+			const has = lane.remote.get(file) ?? new Bitmap(incoming.have.length);
+			lane.remote.set(file, has);
+			for (let block = first; block < first + count; block++) has.add(block);
+			lane.stock.add(file);
+		}
+		this.#covered = false;
+	}
+
+	/** What depots have of a file. */
+	#depots(file: number): Bitmap[] {
+		return this.#serving().flatMap(({ depot, remote }) => (depot && remote.get(file)) || []);
+	}
+
+	#nextOfDepot(lane: Lane): readonly [file: number, block: number] | null {
+		for (const file of lane.stock) {
+			const { open, have, asked } = this.files[file] as Incoming;
+			const has = lane.remote.get(file);
+			for (let at = 0; open && has && at < has.bytes; at++) {
+				const bits = has.byte(at) & ~have.byte(at) & ~asked.byte(at);
+				if (bits !== 0) return [file, at * 8 + lowestBit(bits)];
+			}
+			lane.stock.delete(file);
+		}
+		return null;
+	}
+
+	#takeOfDepot(most: number, lane: Lane): Range | null {
+		const next = this.#nextOfDepot(lane);
+		if (!next) return null;
+		const [file, first] = next;
+		const { have, asked } = this.files[file] as Incoming;
+		let count = 0;
+		for (; count < most && lane.remote.get(file)?.has(first + count) && !have.has(first + count); count++) {
+			if (!asked.add(first + count)) break;
+		}
+		return [file, first, count];
+	}
+
+	/** The next blocks that are missing and that no depot has, if there is a depot; marks them as asked. */
+	#takeBeyondDepots(most: number): Range | null {
+		if (this.#covered || !this.#serving().some(({ depot }) => depot)) return null;
+		for (let file = this.#firstFile; file < this.files.length; file++) {
+			const { open, have, asked, cursor } = this.files[file] as Incoming;
+			if (!open) continue;
+			const taken = [have, asked, ...this.#depots(file)];
+			const first = firstFree(cursor, have.length, ...taken);
+			if (first === null) continue;
+			let count = 0;
+			for (; count < most && first + count < have.length; count++) {
+				if (taken.some((bitmap) => bitmap.has(first + count))) break;
+				asked.add(first + count);
+			}
+			return [file, first, count];
+		}
+		this.#covered = true;
+		return null;
+	}
+
 	/** The next blocks that nobody was asked for; marks them as asked. */
 	#take(most: number): Range | null {
+		const beyond = this.#takeBeyondDepots(most);
+		if (beyond) return beyond;
 		for (; this.#firstFile < this.files.length; this.#firstFile++) {
 			const file = this.#firstFile;
 			const incoming = this.files[file] as Incoming;

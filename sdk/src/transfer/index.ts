@@ -9,6 +9,8 @@ import { type Channel, Emitter, MadangError } from "../index.js";
 import { baseURL } from "../server.js";
 import type { Path } from "../stats.js";
 import { type Access, CodeDesk, enter, redeem } from "./code.js";
+import { type DepotTerms, depotTerms, type JoinCredentials } from "./depotclient.js";
+import type { Keeping } from "./depotupload.js";
 import { type Chosen, toEntries } from "./files.js";
 import { handOver, Lanes } from "./lanes.js";
 import { CallMeeting, type Meeting, OwnMeeting } from "./meeting.js";
@@ -19,6 +21,8 @@ import { checkTicket, newTicket, Prover, parseCode, parseLink, random, type Tick
 import type { ReceiverState } from "./server.js";
 import type { Entry } from "./wire.js";
 
+export type { DepotTerms } from "./depotclient.js";
+export type { Keeping } from "./depotupload.js";
 export { type Chosen, chosenFiles, droppedFiles } from "./files.js";
 export type { FileState } from "./protocol.js";
 export {
@@ -185,7 +189,11 @@ abstract class End<Events extends EndEvents> extends Emitter<Events> {
 	#take(message: FromWorker): void {
 		if (message.type === "lane-ended") {
 			// What was said last, such as why, has to leave the browser first.
-			if (message.code === "closed") this.lanes.drop(message.lane);
+			if (message.lane < 0) {
+				// To the server: the page has no part in it.
+				this.#ready.delete(message.lane);
+				this.#restate();
+			} else if (message.code === "closed") this.lanes.drop(message.lane);
 			else setTimeout(() => this.lanes.drop(message.lane), farewellMs);
 		} else if (message.type === "lane-taken") {
 			this.lanes.taken(message.lane);
@@ -241,6 +249,8 @@ export interface SendOptions extends TransferOptions {
 	code?: boolean | undefined;
 	/** Goes on with a transfer of before: the files must be the same. */
 	ticket?: Ticket | undefined;
+	/** Keeps everything on the server from the start: `true`, or the {@link Sending.keepToken} of before. */
+	keep?: boolean | string | undefined;
 }
 
 export type SendingEvents = EndEvents & {
@@ -258,12 +268,19 @@ export class Sending extends End<SendingEvents> {
 	#failed: ReadonlyMap<number, string> = new Map();
 	#sent = 0;
 	#paused = false;
+	#terms: DepotTerms | null = null;
+	#keeping: Keeping | null = null;
+	readonly #keepToken: string;
+	readonly #server: string;
+	#who: JoinCredentials = {};
 
 	/** @internal */
 	constructor(chosen: readonly Chosen[], ticket: Ticket, meeting: Meeting, server: string, options: SendOptions) {
 		super(ticket, meeting, () => true, options);
 		this.entries = toEntries(chosen);
 		this.lanes.on("not-authentic", () => this.emit("not-authentic"));
+		this.#server = server;
+		this.#keepToken = typeof options.keep === "string" ? options.keep : toBase64(random(32));
 		this.link = `${new URL(`f/${ticket.id}`, server).href}#${ticket.secret}`;
 		this.tell({
 			type: "send",
@@ -318,6 +335,48 @@ export class Sending extends End<SendingEvents> {
 		this.show();
 	}
 
+	/** What the server would keep for receivers who come later; `null` if it is not known, or nothing may be kept. */
+	get terms(): DepotTerms | null {
+		return this.#terms;
+	}
+
+	/** How it is doing on the server; `null` if it is not kept there. */
+	get keeping(): Keeping | null {
+		return this.#keeping;
+	}
+
+	/** With it, this transfer goes on with what is on the server already: see {@link SendOptions.keep}. A secret. */
+	get keepToken(): string {
+		return this.#keepToken;
+	}
+
+	/** Keeps everything on the server too, sealed, so that this page may be left; or takes it away from there. */
+	keep(on: boolean): void {
+		if (this.state === "ended" || on === (this.#keeping !== null) || (on && !this.#terms)) return;
+		this.#keeping = on ? { state: "keeping", code: null, bytes: 0, untilMs: null } : null;
+		if (on) {
+			this.tell({
+				type: "keep",
+				on,
+				ticket: this.ticket,
+				server: this.#server,
+				upload: this.#keepToken,
+				who: this.#who,
+			});
+		} else this.tell({ type: "keep", on });
+		this.show();
+	}
+
+	/** @internal */
+	async askTerms(access: Access, keep: boolean): Promise<void> {
+		const { key, token } = access;
+		this.#who = { key, token: typeof token === "function" ? await token(`f.${this.ticket.id}`) : token };
+		const terms = await depotTerms(this.#server, this.ticket.id, this.#who);
+		this.#terms = terms.bytes > 0 ? terms : null;
+		if (keep) this.keep(true);
+		this.show();
+	}
+
 	/** Ends it for all receivers. After success it has no effect. */
 	cancel(): void {
 		this.tell({ type: "cancel", code: "cancelled" });
@@ -344,6 +403,9 @@ export class Sending extends End<SendingEvents> {
 			this.show();
 		} else if (message.type === "sent") {
 			this.finish(null);
+		} else if (message.type === "keeping") {
+			if (this.#keeping) this.#keeping = message.keeping;
+			this.show();
 		}
 	}
 }
@@ -357,6 +419,9 @@ export async function sendFiles(chosen: readonly Chosen[], options: SendOptions 
 	const access = await accessOf(options);
 	const own = await enter(access, `f.${ticket.id}`, "sender", options.signal);
 	const sending = new Sending(chosen, ticket, new OwnMeeting(own, "sender"), access.server, options);
+	// Kept is what is sealed, which browsers do on pages with https.
+	if (globalThis.crypto.subtle)
+		sending.askTerms(access, options.keep !== undefined && options.keep !== false).catch(() => {});
 	if (options.code !== false && globalThis.crypto.subtle) {
 		// The link works without it.
 		sending.openCode(access, (options.receivers ?? 1) === 1).catch(() => {});
@@ -406,6 +471,7 @@ export class Receiving extends End<ReceivingEvents> {
 	#resumedBytes = 0;
 	#accepted = false;
 	#senderPaused = false;
+	#expired = false;
 	/** The worker is ready for lanes. */
 	#started = false;
 	#paused = false;
@@ -421,10 +487,10 @@ export class Receiving extends End<ReceivingEvents> {
 	#agreed = false;
 	readonly #otherRetries = new Map<string, ReturnType<typeof setTimeout>>();
 
-	/** @internal */
-	constructor(ticket: Ticket, meeting: Meeting, options: ReceiveOptions) {
+	/** Where something may wait for this receiver; `null`: nowhere. @internal */
+	constructor(ticket: Ticket, meeting: Meeting, server: string | null, options: ReceiveOptions) {
 		super(ticket, meeting, (peer) => meeting.others().some(({ id }) => id === peer), options);
-		this.tell({ type: "receive", id: ticket.id, name: options.name });
+		this.tell({ type: "receive", ticket, server, name: options.name });
 		this.lanes.on("gone", (_lane, peer) => this.#lost(peer));
 		this.lanes.on("not-authentic", (peer) => {
 			this.#refused.add(peer);
@@ -490,6 +556,11 @@ export class Receiving extends End<ReceivingEvents> {
 
 	get senderPaused(): boolean {
 		return this.#senderPaused;
+	}
+
+	/** The server has kept the files as long as it may, and the sender is not there. */
+	get expired(): boolean {
+		return this.#expired && this.meeting.peers().length === 0;
 	}
 
 	get paused(): boolean {
@@ -561,9 +632,9 @@ export class Receiving extends End<ReceivingEvents> {
 	}
 
 	protected override laneReady(lane: number): void {
+		if (lane < 0) return; // to the server
 		this.#authentic = true;
 		this.#failures = 0;
-		void lane;
 	}
 
 	protected take(message: FromWorker): void {
@@ -592,6 +663,11 @@ export class Receiving extends End<ReceivingEvents> {
 					this.#policy.observe(message.arrived, performance.now(), this.path?.rttMs ?? null);
 				}
 				this.#connect();
+				break;
+			case "depot-over":
+				if (message.state === "expired") this.#expired = true;
+				else if (this.meeting.peers().length === 0) this.finish(new MadangError("transfer_taken"));
+				this.show();
 				break;
 			case "resumed":
 				this.#resumedBytes = message.bytes;
@@ -674,7 +750,7 @@ export async function receiveFiles(from: string | Ticket, options: ReceiveOption
 	const link = typeof from === "string" ? parseLink(from) : null;
 	let ticket: Ticket | null = link ?? checkTicket(from);
 	const { channel, peer, signal } = options;
-	if (ticket && channel) return new Receiving(ticket, new CallMeeting(channel, ticket.id, peer), options);
+	if (ticket && channel) return new Receiving(ticket, new CallMeeting(channel, ticket.id, peer), null, options);
 	const access = await accessOf({ ...options, server: options.server ?? link?.server });
 	if (!ticket) {
 		const code = typeof from === "string" ? parseCode(from) : null;
@@ -682,5 +758,5 @@ export async function receiveFiles(from: string | Ticket, options: ReceiveOption
 		ticket = await redeem(access, code, signal);
 	}
 	const own = await enter(access, `f.${ticket.id}`, "receiver", signal);
-	return new Receiving(ticket, new OwnMeeting(own, "receiver"), options);
+	return new Receiving(ticket, new OwnMeeting(own, "receiver"), access.server, options);
 }

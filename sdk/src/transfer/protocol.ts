@@ -1,3 +1,6 @@
+import type { JoinCredentials } from "./depotclient.js";
+import type { Keeping } from "./depotupload.js";
+import type { Ticket } from "./secret.js";
 import type { ReceiverState } from "./server.js";
 import type { Entry } from "./wire.js";
 
@@ -11,7 +14,11 @@ export type Place =
 
 export type ToWorker =
 	| { type: "send"; entries: Entry[]; files: (Blob | null)[]; end: string; name: string | undefined; receivers: number }
-	| { type: "receive"; id: string; name: string | undefined }
+	/** `server`: where something may wait; `null`: the ends meet elsewhere. */
+	| { type: "receive"; ticket: Ticket; server: string | null; name: string | undefined }
+	/** What is sent is to wait on the server too, or not any more. `upload` is the sender's token. */
+	| { type: "keep"; on: false }
+	| { type: "keep"; on: true; ticket: Ticket; server: string; upload: string; who: JoinCredentials }
 	| { type: "lane"; lane: number; channel: RTCDataChannel | MessagePort }
 	/** Other receivers are there, or not any more. */
 	| { type: "company"; others: boolean }
@@ -57,5 +64,8 @@ export type FromWorker =
 	| { type: "complete"; files: number[]; contents: (Blob | null)[] }
 	/** The sender is done. */
 	| { type: "sent" }
+	| { type: "keeping"; keeping: Keeping | null }
+	/** What waited on the server is not there any more: others have taken it, or its time is over. */
+	| { type: "depot-over"; state: "taken" | "expired" }
 	| { type: "resumed"; bytes: number }
 	| { type: "ended"; code: string };

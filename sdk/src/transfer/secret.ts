@@ -41,7 +41,7 @@ export function concat(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer>
 }
 
 /** The length in two bytes, then the bytes. */
-function lp(value: string | Uint8Array): Uint8Array {
+export function lp(value: string | Uint8Array): Uint8Array {
 	const bytes = typeof value === "string" ? utf8.encode(value) : value;
 	return concat(Uint8Array.of(bytes.length >> 8, bytes.length & 255), bytes);
 }

@@ -1,21 +1,26 @@
+import { canSeal, DepotKeys } from "./depot.js";
+import { DepotClient, pause } from "./depotclient.js";
+import { DepotUpload } from "./depotupload.js";
+import { DepotWire } from "./depotwire.js";
 import { Fetcher, type FetcherHost } from "./fetcher.js";
 import { digest, sameHash } from "./hash.js";
 import { ChannelWire, LaneWriter, PortWire, type Wire } from "./lane.js";
 import type { FileState, FromWorker, Place, ToWorker } from "./protocol.js";
 import { Pump, type PumpHost } from "./pump.js";
 import type { Next } from "./queue.js";
-import { random, toBase64 } from "./secret.js";
+import { random, type Ticket, toBase64 } from "./secret.js";
 import { Server, type ServerHost } from "./server.js";
 import { Sharer, type SharerHost } from "./share.js";
 import { type Block, Source, SourceError } from "./source.js";
 import { DirectStore, keptEnd, MemoryStore, StagingStore, type Store } from "./store.js";
-import type { Message } from "./wire.js";
+import type { Entry, Message } from "./wire.js";
 import { Assembler, decodeBinary, decodeMessage, encodeHashes, hashesLimit, WireError } from "./wire.js";
 
 // The worker of one transfer: hashing, disk, and all that goes over its lanes, so that neither a busy page disturbs the transfer nor the
 // transfer the page. The machines (fetcher.ts, server.ts) decide; this carries out.
 
 const tickMs = 250;
+const farewellMs = 2_000;
 
 type Post = (message: FromWorker) => void;
 
@@ -44,7 +49,7 @@ abstract class End {
 
 	protected abstract tick(nowMs: number): void;
 	protected abstract show(): void;
-	protected abstract laneOpened(lane: number): void;
+	protected abstract laneOpened(lane: number, wire: Wire): void;
 	protected abstract laneClosed(lane: number): void;
 	protected abstract text(lane: number, message: Message): void;
 	protected abstract binary(lane: number, data: ArrayBuffer): void;
@@ -54,7 +59,7 @@ abstract class End {
 		this.writers.set(lane, writer);
 		this.#wires.set(lane, wire);
 		wire.onopen = () => {
-			this.laneOpened(lane);
+			this.laneOpened(lane, wire);
 			this.post({ type: "lane-ready", lane });
 		};
 		wire.onmessage = (data) => {
@@ -104,8 +109,14 @@ abstract class End {
 const lingerMs = 4_000;
 const lingerMostMs = 60_000;
 
+/** How often a receiver looks whether something waits on the server. */
+const depotLookMs = 5_000;
+
 class Receiver extends End implements FetcherHost, SharerHost, PumpHost {
 	readonly #id: string;
+	/** Our name towards others. */
+	readonly #own: string;
+	readonly #life = new AbortController();
 	readonly #fetcher: Fetcher;
 	readonly #sharer = new Sharer(this);
 	readonly #pump = new Pump(this);
@@ -123,6 +134,7 @@ class Receiver extends End implements FetcherHost, SharerHost, PumpHost {
 	constructor(post: Post, id: string, end: string, name: string | undefined) {
 		super(post);
 		this.#id = id;
+		this.#own = end;
 		this.#fetcher = new Fetcher(this, end, name, Math.random());
 	}
 
@@ -162,9 +174,38 @@ class Receiver extends End implements FetcherHost, SharerHost, PumpHost {
 		});
 	}
 
-	protected laneOpened(lane: number): void {
+	protected laneOpened(lane: number, wire: Wire): void {
 		this.#assemblers.set(lane, new Assembler((file) => this.#fetcher.files[file]?.size));
-		this.#fetcher.laneOpened(lane, performance.now());
+		this.#fetcher.laneOpened(lane, performance.now(), wire instanceof DepotWire);
+	}
+
+	/** Uses what waits on the server, as long as there is something: beside the sender, and when the sender is not there. */
+	async watch(server: string, ticket: Ticket): Promise<void> {
+		if (!canSeal()) return;
+		const { signal } = this.#life;
+		const keys = new DepotKeys(ticket);
+		const client = (life: AbortSignal) => new DepotClient(server, ticket.id, keys.read, life);
+		const bad = new Set<number>();
+		for (let lane = -1; !signal.aborted; lane--) {
+			const state = await client(signal)
+				.look()
+				.catch(() => null); // nothing waits, or the server cannot be reached
+			if (state?.state === "open" && state.objects.length > 0) {
+				const wire = new DepotWire(client, keys, this.#own, state, bad);
+				signal.addEventListener("abort", () => wire.close(), { once: true });
+				this.addLane(lane, wire);
+				await wire.closed;
+			} else if (state?.state === "expired" || (state?.state === "taken" && state.taker !== keys.takerOf(this.#own))) {
+				this.post({ type: "depot-over", state: state.state });
+			}
+			await pause(depotLookMs, signal).catch(() => {});
+		}
+	}
+
+	protected override stop(): void {
+		super.stop();
+		// What was said last, such as that everything has arrived, has to leave first.
+		setTimeout(() => this.#life.abort(), farewellMs);
 	}
 
 	protected laneClosed(lane: number): void {
@@ -370,12 +411,18 @@ class Sender extends End implements ServerHost, PumpHost {
 	readonly #server: Server;
 	readonly #source: Source;
 	readonly #pump = new Pump(this);
+	readonly #entries: readonly Entry[];
+	readonly #once: boolean;
+	readonly #ends = new Map<number, string>();
+	#upload: { work: DepotUpload; stop: AbortController; client: DepotClient } | null = null;
 	#sentBytes = 0;
 
 	constructor(post: Post, message: Extract<ToWorker, { type: "send" }>) {
 		super(post);
 		const { entries, files, end, receivers, name } = message;
 		this.#source = new Source(entries, files);
+		this.#entries = entries;
+		this.#once = receivers === 1;
 		this.#server = new Server(this, entries, end, receivers, name);
 	}
 
@@ -397,11 +444,70 @@ class Sender extends End implements ServerHost, PumpHost {
 	}
 
 	protected laneClosed(lane: number): void {
+		this.#ends.delete(lane);
 		this.#server.laneClosed(lane);
 	}
 
 	protected text(lane: number, message: Message): void {
-		this.#server.message(lane, message);
+		if (message.type === "hello") this.#ends.set(lane, message.end);
+		if (message.type === "accept" && this.#upload) void this.#accept(lane, message);
+		else this.#server.message(lane, message);
+	}
+
+	/** A link for one is the first one's, here and on the server. */
+	async #accept(lane: number, message: Message): Promise<void> {
+		const mine = await this.#upload?.work.claim(this.#ends.get(lane) ?? "");
+		const writer = this.writers.get(lane);
+		if (!writer) return;
+		if (mine !== false) {
+			this.#server.message(lane, message);
+			return;
+		}
+		writer.say({ type: "bye", code: "transfer_taken" });
+		this.endLane(lane, "transfer_taken");
+	}
+
+	/** Brings everything to the server too, or takes it away from there. */
+	keep(order: Extract<ToWorker, { type: "keep" }>): void {
+		this.#upload?.stop.abort();
+		if (!order.on) {
+			this.#clear();
+			this.post({ type: "keeping", keeping: null });
+			return;
+		}
+		const { ticket, server, upload, who } = order;
+		const stop = new AbortController();
+		const client = new DepotClient(server, ticket.id, upload, stop.signal);
+		const work = new DepotUpload({
+			client,
+			keys: new DepotKeys(ticket),
+			source: this.#source,
+			entries: this.#entries,
+			once: this.#once,
+			who,
+			signal: stop.signal,
+			fail: (error) => this.failed(undefined, error),
+			failed: () => this.#server.failed,
+			show: (keeping) => {
+				this.post({ type: "keeping", keeping });
+				if (keeping.state === "taken") this.#sent();
+			},
+		});
+		this.#upload = { work, stop, client };
+		void work.run();
+	}
+
+	/** Nobody needs what is on the server any more. */
+	#clear(): void {
+		const upload = this.#upload;
+		this.#upload = null;
+		upload?.stop.abort();
+		upload?.client.remove().catch(() => {}); // its receiver may have done so; else it expires
+	}
+
+	#sent(): void {
+		this.show();
+		this.post({ type: "sent" });
 	}
 
 	protected binary(): void {
@@ -414,6 +520,7 @@ class Sender extends End implements ServerHost, PumpHost {
 
 	cancel(): void {
 		this.#server.cancel();
+		this.#clear();
 		this.stop();
 		this.post({ type: "ended", code: "cancelled" });
 	}
@@ -470,8 +577,8 @@ class Sender extends End implements ServerHost, PumpHost {
 	}
 
 	complete(): void {
-		this.show();
-		this.post({ type: "sent" });
+		this.#clear();
+		this.#sent();
 	}
 }
 
@@ -492,9 +599,10 @@ function start(scope: WorkerScope): void {
 				sender = new Sender(post, data);
 				break;
 			case "receive":
-				void keptEnd(data.id, () => toBase64(random(16))).then((name) => {
-					receiver = new Receiver(post, data.id, name, data.name);
+				void keptEnd(data.ticket.id, () => toBase64(random(16))).then((end) => {
+					receiver = new Receiver(post, data.ticket.id, end, data.name);
 					post({ type: "ready" });
+					if (data.server !== null) void receiver.watch(data.server, data.ticket);
 				});
 				break;
 			case "lane":
@@ -514,6 +622,9 @@ function start(scope: WorkerScope): void {
 				break;
 			case "accept":
 				void receiver?.accept(data.chosen, data.place);
+				break;
+			case "keep":
+				sender?.keep(data);
 				break;
 			case "choose":
 				receiver?.choose(data.file, data.chosen);

@@ -7,6 +7,7 @@ import { inlineNodeInfo } from "../node.js";
 import { qrCode } from "../qr.js";
 import { theme } from "../theme.js";
 import { size, timeLeft } from "./format.js";
+import { keepView } from "./keep.js";
 import { type ReceivedFile, type Receiving, type Sending, type Targets, type TransferSdk, transferSdk } from "./sdk.js";
 import { styles } from "./styles.js";
 
@@ -45,6 +46,9 @@ export class MadangFiles extends LitElement {
 	#received: readonly ReceivedFile[] | null = null;
 	#saved: { name: string; content: Blob } | null = null;
 	#direct = false;
+	#leaving = false;
+	/** Remembers what is being sent, for a page that is loaded again; with `keep`, also what opens it on the server. */
+	#remembering: (keep: boolean) => void = () => {};
 	#wakeLock: { release(): Promise<void> } | null = null;
 	readonly #life = new AbortController();
 
@@ -58,6 +62,8 @@ export class MadangFiles extends LitElement {
 		document.title = this.#t.transfer.title;
 		const { signal } = this.#life;
 		addEventListener("beforeunload", (event) => this.#active && event.preventDefault(), { signal });
+		// A page that is left ends what it was doing. Loaded again, it goes on.
+		addEventListener("pagehide", () => (this.#leaving = true), { signal, capture: true });
 		addEventListener("hashchange", () => location.reload(), { signal });
 		document.addEventListener("visibilitychange", () => void this.#keepAwake(), { signal });
 		// Whatever is dropped anywhere must not take the place of this page.
@@ -73,7 +79,8 @@ export class MadangFiles extends LitElement {
 	}
 
 	get #active(): boolean {
-		return this.phase === "receiving" || (this.phase === "sending" && !this.over);
+		const kept = this.#sending?.keeping?.state === "kept";
+		return this.phase === "receiving" || (this.phase === "sending" && !this.over && !kept);
 	}
 
 	async #load(): Promise<TransferSdk> {
@@ -128,7 +135,7 @@ export class MadangFiles extends LitElement {
 	}
 
 	/** What this tab was sending when it was loaded again. */
-	#formerTicket(): { ticket: { id: string; secret: string }; files: string; many: boolean } | null {
+	#formerTicket(): { ticket: { id: string; secret: string }; files: string; many: boolean; keep?: string } | null {
 		try {
 			return JSON.parse(sessionStorage.getItem("madang-sending") ?? "null");
 		} catch {
@@ -148,9 +155,15 @@ export class MadangFiles extends LitElement {
 			const sending = await sdk.sendFiles(chosen, {
 				...this.#access,
 				receivers: many ? 1_000 : 1,
-				...(same ? { ticket: former.ticket } : {}),
+				...(same ? { ticket: former.ticket, keep: former.keep } : {}),
 			});
-			sessionStorage.setItem("madang-sending", JSON.stringify({ ticket: sending.ticket, files, many }));
+			const { ticket } = sending;
+			const remember = (keep: boolean) => {
+				const token = keep ? { keep: sending.keepToken } : {};
+				sessionStorage.setItem("madang-sending", JSON.stringify({ ticket, files, many, ...token }));
+			};
+			remember(same && former.keep !== undefined);
+			this.#remembering = remember;
 			this.#sending = sending;
 			this.phase = "sending";
 			sending.on("changed", () => this.requestUpdate());
@@ -158,7 +171,7 @@ export class MadangFiles extends LitElement {
 				this.warned = true;
 			});
 			sending.on("ended", (error) => {
-				sessionStorage.removeItem("madang-sending");
+				if (!this.#leaving) sessionStorage.removeItem("madang-sending");
 				this.over = true;
 				if (error) this.#fail(error);
 				else this.#arrived(this.#t.transfer.sentTitle);
@@ -414,7 +427,7 @@ export class MadangFiles extends LitElement {
 		const title = this.over ? t.sentTitle : sending.paused ? t.paused : begun ? t.sendingTitle : t.waitingTitle;
 		return html`
 			<h1 data-testid="title">${title}</h1>
-			<p class="lead">${this.over ? t.sent : `${t.count(sending.entries.length, this.#size(sending.bytes))}${begun ? "" : ` · ${t.waiting}`}`}</p>
+			<p class="lead">${this.over ? t.sent : `${t.count(sending.entries.length, this.#size(sending.bytes))}${begun || sending.keeping?.state === "kept" ? "" : ` · ${t.waiting}`}`}</p>
 			${
 				this.over || (begun && !this.many)
 					? nothing
@@ -437,6 +450,7 @@ export class MadangFiles extends LitElement {
 						</div>
 					`
 			}
+			${this.over ? nothing : keepView(sending, t, this.#language, (on) => this.#keep(sending, on))}
 			${this.#warning()}
 			${came.map(
 				(receiver) => html`
@@ -475,6 +489,11 @@ export class MadangFiles extends LitElement {
 				}
 			</div>
 		`;
+	}
+
+	#keep(sending: Sending, on: boolean): void {
+		sending.keep(on);
+		this.#remembering(on);
 	}
 
 	#bar(part: number): TemplateResult {
@@ -603,7 +622,10 @@ export class MadangFiles extends LitElement {
 			if (phase === "preparing") return this.#wait(transfer.preparing);
 			if (phase === "sending" && this.#sending) return this.#sendingView(this.#sending);
 			if (phase === "done") return this.#doneView();
-			if (phase === "opening") return this.#wait(transfer.connecting, transfer.connectingLead);
+			if (phase === "opening") {
+				const expired = this.#receiving?.expired;
+				return this.#wait(transfer.connecting, expired ? transfer.expired : transfer.connectingLead);
+			}
 			if (phase === "offer" && this.#receiving) return this.#offerView(this.#receiving);
 			if (phase === "receiving" && this.#receiving) return this.#receivingView(this.#receiving);
 			return this.#start();

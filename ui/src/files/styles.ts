@@ -45,6 +45,10 @@ export const styles = css`
 	.codelabel { margin: 18px 0 2px; }
 	.code { font: 600 24px/1.3 ui-monospace, "SF Mono", Menlo, Consolas, monospace; letter-spacing: -0.01em; word-break: normal; }
 
+	.keep { padding: 16px 20px; margin-bottom: 24px; border-radius: 20px; background: var(--m-surface); border: 1px solid var(--m-line); }
+	.keep label { display: flex; gap: 12px; align-items: center; cursor: pointer; }
+	.keep input { width: 20px; height: 20px; flex: none; accent-color: var(--m-accent); }
+	.keep progress { margin-top: 8px; }
 	.receiver { padding: 16px 0 12px; }
 	.who { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 2px 16px; margin-bottom: 8px; font-variant-numeric: tabular-nums; }
 	.who span { color: var(--m-ink-2); }

@@ -341,6 +341,13 @@ export const en = {
 		filename: "madang-files",
 		restored: "This page was loaded again. Choose the same files, and the receiver goes on where it was.",
 		notify: "All files have arrived",
+		keep: (until: string) => `Also keep it on the server until ${until}`,
+		keepLead:
+			"You may then close this page before the receiver comes. It is encrypted with the link's secret, and the server cannot read it.",
+		keeping: (done: string, all: string) => `Uploading to the server: ${done} of ${all}`,
+		kept: "Everything is on the server. You may close this page.",
+		expired:
+			"What the server kept has been removed: its time is over. If the sender comes back, you can still receive it.",
 	},
 
 	/** Devices and browser, before and during a call. */
@@ -457,6 +464,19 @@ export const en = {
 		disk_full: {
 			title: "There is not enough room",
 			help: "Make room on the disk or choose fewer files, then open the link again: what has arrived is kept.",
+		},
+		depot_off: { title: "This server keeps no files", help: "Keep this page open until the receiver has everything." },
+		depot_full: {
+			title: "The server has no room left: its quota for kept files is used up",
+			help: "They go there as soon as there is room. Keep this page open until then.",
+		},
+		depot_disk_full: {
+			title: "The server's disk is full",
+			help: "They go there as soon as there is room. Keep this page open until then.",
+		},
+		depot_expired: {
+			title: "The server has kept the files as long as it may",
+			help: "Ask the sender to send them again.",
 		},
 		no_storage: {
 			title: "This page cannot keep files of this size",
