@@ -3,10 +3,12 @@
 package test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -62,19 +64,22 @@ func TestPlayRTCFileSurvives(t *testing.T) {
 	connectEnds(from, to)
 	idle := memoryMiB(t, receiving)
 	from.do(wait, fmt.Sprintf("await transfer.file(%d * 1048576)", mib), nil)
-	most, stop := 0, make(chan struct{})
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		for {
+	most := 0
+	watching, stop := context.WithCancel(t.Context())
+	var watcher sync.WaitGroup
+	watcher.Go(func() {
+		for watching.Err() == nil {
+			if bytes, err := receiving.MemoryBytes(); err == nil {
+				most = max(most, int(bytes>>20)-idle)
+			}
 			select {
-			case <-stop:
-				return
+			case <-watching.Done():
 			case <-time.After(200 * time.Millisecond):
-				most = max(most, memoryMiB(t, receiving)-idle)
 			}
 		}
-	}()
+	})
+	defer watcher.Wait()
+	defer stop()
 	started := time.Now()
 	from.do(patience, "app.sendFile(new File([transfer.source], 'large.bin', { type: 'application/zip' }))", nil)
 	to.await(wait, "transfer.progress?.fragIndex > transfer.progress?.fragCount / 5")
@@ -85,8 +90,8 @@ func TestPlayRTCFileSurvives(t *testing.T) {
 	to.await(patience, "transfer.commands.includes('still here')")
 	to.await(wait, "transfer.files.length > 0")
 	took := time.Since(started)
-	close(stop)
-	<-watched
+	stop()
+	watcher.Wait()
 	from.await(patience, "transfer.text === 'got it'") // the other way works too
 	var sent, received string
 	from.do(wait, "return transfer.digest(transfer.source)", &sent)
