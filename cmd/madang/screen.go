@@ -304,7 +304,7 @@ func (t *transferScreen) pausesAfter(ctx context.Context, free <-chan struct{}) 
 				text = "Paused. Enter goes on."
 			}
 			t.mu.Lock()
-			t.drawn = false // Enter has begun another line
+			t.drawn = true // on the line that Enter has begun there may be a bar by now
 			t.sayLocked(text)
 			t.mu.Unlock()
 		}

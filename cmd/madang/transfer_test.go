@@ -66,7 +66,8 @@ func startNode(t *testing.T) string {
 type running struct {
 	t      *testing.T
 	cmd    *exec.Cmd
-	ended  chan struct{}
+	ended  chan struct{} // closed when it has ended and all of its output is here
+	copied chan struct{} // of a terminal; nil: there is none
 	mu     sync.Mutex
 	cond   *sync.Cond
 	stdout bytes.Buffer
@@ -103,6 +104,9 @@ func (r *running) begin() {
 	}
 	go func() {
 		r.cmd.Wait()
+		if r.copied != nil {
+			<-r.copied
+		}
 		close(r.ended)
 		r.cond.Broadcast()
 	}()
@@ -295,7 +299,6 @@ func pty(t *testing.T, columns uint16) (master, terminal *os.File) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { terminal.Close() })
 	return master, terminal
 }
 
@@ -308,8 +311,13 @@ func onTerminal(t *testing.T, columns uint16, args ...string) (r *running, keybo
 	home := t.TempDir()
 	r.cmd.Env = append(os.Environ(), "HOME="+home, "XDG_STATE_HOME="+home, "TERM=xterm")
 	r.cmd.Stdin, r.cmd.Stdout, r.cmd.Stderr = terminal, terminal, terminal
-	go io.Copy(into{r, &r.stdout}, master) // ends with the terminal
+	r.copied = make(chan struct{})
+	go func() {
+		io.Copy(into{r, &r.stdout}, master) // ends when nobody has the terminal any more
+		close(r.copied)
+	}()
 	r.begin()
+	terminal.Close()
 	return r, master
 }
 
