@@ -60,9 +60,7 @@ func TestCalls(t *testing.T) {
 			keepMoments(t, a, b)
 			openEverySort(t, a, b)
 			abortEverything(t, a, b)
-			if pair[0] == browser.Chromium { // Firefox does not always give its fake camera out again at once
-				unplug(a, b)
-			}
+			unplug(a, b)
 
 			if pair[0] == browser.Chromium { // Firefox has no screen to share when headless
 				before := b.received()
@@ -89,11 +87,8 @@ func TestCalls(t *testing.T) {
 
 			// a sends so that each make sends to each once. The camera's own traffic goes on meanwhile.
 			bulk := 100 << 20
-			switch {
-			case testing.Short():
+			if testing.Short() {
 				bulk = 4 << 20
-			case pair[0] == browser.Firefox: // whose own sending is slow
-				bulk = 16 << 20
 			}
 			sendBulk(t, a, b, bulk)
 			a.awaitMore()
@@ -183,7 +178,10 @@ func changeTracks(a, b *member) {
 	a.await(patience, "lab.negotiations === 0")
 }
 
-// unplug ends the camera's track as the browser does when a device is gone: the next of its kind takes over, without negotiation.
+// unplug ends the camera's track as the browser does when a device is gone: the next of its kind takes over, without negotiation. The event is ours in
+// both browsers: neither takes a fake device away while it runs (Firefox's MediaManager, when the list of devices has changed, passes over fake ones,
+// and Chromium's number is fixed at its start), and a kernel without V4L2, as of many virtual machines, has no real one to take. What follows is the
+// browser's own: the other camera is asked for, opened and sent.
 func unplug(a, b *member) {
 	a.t.Helper()
 	a.do(patience, `lab.negotiations = 0; lab.gone = lab.local.camera; lab.gone.stop(); lab.gone.dispatchEvent(new Event("ended"));`, nil)
