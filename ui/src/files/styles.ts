@@ -22,6 +22,7 @@ export const styles = css`
 	.drop { display: grid; justify-items: center; gap: 14px; padding: 48px 20px; border: 2px dashed var(--m-line); border-radius: 28px; background: var(--m-surface); text-align: center; color: var(--m-ink-2); }
 	.drop > .icon { width: 44px; height: 44px; color: var(--m-accent); }
 	.drop .actions { justify-content: center; }
+	@media (hover: none) and (pointer: coarse) { .drop > p { display: none; } /* a finger drags nothing here */ }
 	.drop .button { color: var(--m-ink); }
 	.drop .button.primary { color: var(--m-on-accent); }
 	.for { display: flex; flex-wrap: wrap; align-items: center; gap: 6px 18px; margin: 18px 2px 34px; padding: 0; border: 0; color: var(--m-ink-2); }
