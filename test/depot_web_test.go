@@ -65,9 +65,10 @@ func TestAPageLeavesAndOthersReceiveFromTheServer(t *testing.T) {
 
 // A page receives from the command line, which is killed at half of it; it goes on with what is on the server, and with the sender when that is back.
 func TestAPageGoesOnWithTheServerWhenTheSenderIsKilled(t *testing.T) {
-	node := serveDepots(t, 1<<30)
 	for _, engine := range []browser.Engine{browser.Chromium, browser.Firefox} {
 		t.Run(string(engine), func(t *testing.T) {
+			t.Parallel()
+			node := serveDepots(t, 1<<30)
 			dir, home := t.TempDir(), t.TempDir()
 			const size = 24 << 20
 			want := randomFile(t, filepath.Join(dir, "film.mkv"), size, 8)

@@ -15,7 +15,7 @@ import (
 
 const (
 	depotUploads   = 3 // requests with objects at a time
-	depotRetryEach = 10 * time.Second
+	depotRetryEach = 5 * time.Second
 	depotPatience  = 5 * time.Second  // for what the server is told on the way,
 	removePatience = 20 * time.Second // and at the end
 )

@@ -37,7 +37,7 @@ export interface Keeping {
 const uploadsAtOnce = 3;
 const uploadBytes = 4 * (objectBytes + objectHeaderBytes);
 const uploadObjects = 64;
-const roomMs = 10_000;
+const roomMs = 5_000;
 const lookMs = 5_000;
 
 /** Brings everything to the server, sealed, beside what is sent to receivers: docs/transfer.md §15. */
