@@ -60,7 +60,16 @@ func (e *examination) checkSTUN(ctx context.Context) []Result {
 		}
 		all = append(all, found...)
 	}
-	results = append(results, each(all, func(p place) Result { return e.binding(ctx, subject{"stun", p.at.String()}, p) })...)
+	look := func(at []place) {
+		results = append(results, each(at, func(p place) Result { return e.binding(ctx, subject{"stun", p.at.String()}, p) })...)
+	}
+	look(all)
+	if node != nil && node.UDP > 0 && !slices.ContainsFunc(results, func(r Result) bool { return r.Status != Skip }) {
+		// Who has come over IPv6 is given STUN of IPv4 alone. Without IPv4, whether UDP gets out is seen where the node itself is.
+		if own, err := e.places(ctx, &stun.URI{Host: e.host, Port: node.UDP}); err == nil {
+			look(own)
+		}
+	}
 	return results
 }
 

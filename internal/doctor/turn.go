@@ -414,14 +414,14 @@ func (e *examination) reach(ctx context.Context, a *allocation, t *relayTarget) 
 	return ctx.Err()
 }
 
-// mappedOf asks the node's STUN servers of a family how they see a socket.
+// mappedOf asks the node's STUN servers of a family, and its TURN servers, which answer as well, how they see a socket.
 func (e *examination) mappedOf(ctx context.Context, socket *net.UDPConn, v6 bool) (netip.AddrPort, error) {
 	ctx, cancel := context.WithTimeout(ctx, stunTimeout)
 	defer cancel()
 	for _, server := range e.handedOut() {
 		for _, raw := range server.URLs {
 			u, err := stun.ParseURI(raw)
-			if err != nil || u.Scheme != stun.SchemeTypeSTUN {
+			if err != nil || u.Scheme != stun.SchemeTypeSTUN && (u.Scheme != stun.SchemeTypeTURN || u.Proto != stun.ProtoTypeUDP) {
 				continue
 			}
 			places, _ := e.places(ctx, u)
