@@ -749,7 +749,14 @@ func (f *fetcher) forget(file *fetchFile, i uint32) {
 	f.bytes -= n
 }
 
-// arrived says what to do with a block whose bytes have its hash: want means write it, and then call kept. An error ends the lane.
+// heard notes that a lane lives, though nothing of it is whole yet.
+func (f *fetcher) heard(now time.Time, lane int) {
+	if l := f.lanes[lane]; l != nil {
+		l.heard = now
+	}
+}
+
+// blockArrived says what to do with a block whose bytes have its hash: want means write it, and then call kept. An error ends the lane.
 func (f *fetcher) blockArrived(now time.Time, lane int, b block, length int, h Hash) (want bool, err error) {
 	l := f.lanes[lane]
 	if l == nil || int(b.file) >= len(f.files) {

@@ -172,9 +172,13 @@ func (p *port) write(next func() (*outBlock, error)) error {
 	}
 }
 
-// sendBlock sends a block in as few parts of equal size as the other side takes.
+// partMost is the most of a block that one message carries. A receiver hears of a block by its parts: where a whole block takes longer than laneDead, smaller ones
+// show that the lane lives.
+const partMost = 64 << 10
+
+// sendBlock sends a block in as few parts of equal size as there can be.
 func (p *port) sendBlock(b *outBlock) error {
-	room := p.lane.Limit() - partHeader
+	room := min(p.lane.Limit()-partHeader, partMost)
 	n := (len(b.data) + room - 1) / room
 	size := (len(b.data) + n - 1) / n
 	var header [partHeader]byte
@@ -192,6 +196,8 @@ func (p *port) sendBlock(b *outBlock) error {
 type inbox interface {
 	onMessage(p *port, m *message) error
 	onHashes(p *port, l *hashList) error
+	// onPart hears that a block is coming.
+	onPart(p *port)
 	// onBlock gets a block whose hash has been compared; data are the port's until it returns.
 	onBlock(p *port, b block, hash Hash, data []byte) error
 	onCorrupt(p *port, b block) error
@@ -242,6 +248,7 @@ func (p *port) read(in inbox) error {
 				buf = make([]byte, 0, BlockSize)
 			}
 			if buf = append(buf, part.Data...); len(buf) < part.Length {
+				in.onPart(p)
 				continue
 			}
 			whole = buf

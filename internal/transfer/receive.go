@@ -739,6 +739,12 @@ func (r *receiver) onHashes(p *port, l *hashList) error {
 	return err
 }
 
+func (r *receiver) onPart(p *port) {
+	r.mu.Lock()
+	r.fetcher.heard(time.Now(), p.id)
+	r.mu.Unlock()
+}
+
 func (r *receiver) onBlock(p *port, b block, h Hash, data []byte) error {
 	r.mu.Lock()
 	want, err := r.fetcher.blockArrived(time.Now(), p.id, b, len(data), h)

@@ -566,6 +566,7 @@ func (s *sender) onMessage(p *port, m *message) error {
 func (s *sender) onHashes(*port, *hashList) error          { return malformed("hashes to a sender") }
 func (s *sender) onBlock(*port, block, Hash, []byte) error { return malformed("a block to a sender") }
 func (s *sender) onCorrupt(*port, block) error             { return malformed("a block to a sender") }
+func (s *sender) onPart(*port)                             {}
 
 // makeRoots makes one root after the other: it may have to read much.
 func (s *sender) makeRoots() {
