@@ -67,6 +67,7 @@ func unreadable(t testing.TB, node *lab.Node, secrets ...string) {
 
 // The sender puts everything there and leaves; the receiver comes later, and takes it away. In between the server has been killed.
 func TestAReceiverComesWhenTheSenderHasLeft(t *testing.T) {
+	t.Parallel()
 	node := serveDepots(t, 100<<20)
 	dir := t.TempDir()
 	src := filepath.Join(dir, "folder of secrets")
@@ -118,6 +119,7 @@ func TestAReceiverComesWhenTheSenderHasLeft(t *testing.T) {
 
 // The receiver begins with the sender, goes on with the server when the sender is killed, and with both when it is back.
 func TestATransferMovesBetweenSenderAndServer(t *testing.T) {
+	t.Parallel()
 	node := serveDepots(t, 1<<30)
 	dir, home, out := t.TempDir(), t.TempDir(), t.TempDir()
 	want := randomFile(t, filepath.Join(dir, "file"), 32<<20, 3)
@@ -145,6 +147,7 @@ func TestATransferMovesBetweenSenderAndServer(t *testing.T) {
 
 // A sender that is stopped by its user when all is there has done its work; its receiver, in the middle, does not notice.
 func TestASenderMayLeaveOnceAllIsThere(t *testing.T) {
+	t.Parallel()
 	node := serveDepots(t, 1<<30)
 	dir, out := t.TempDir(), t.TempDir()
 	want := randomFile(t, filepath.Join(dir, "file"), 24<<20, 4)
@@ -165,6 +168,7 @@ func TestASenderMayLeaveOnceAllIsThere(t *testing.T) {
 }
 
 func TestStreamsWaitOnTheServer(t *testing.T) {
+	t.Parallel()
 	node := serveDepots(t, 1<<30)
 	dir := t.TempDir()
 	for _, size := range []int64{0, 1000, 1 << 20} { // the last one ends with a block
@@ -187,6 +191,7 @@ func TestStreamsWaitOnTheServer(t *testing.T) {
 }
 
 func TestWhatTheServerDoesNotKeepIsSaid(t *testing.T) {
+	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")

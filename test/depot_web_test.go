@@ -14,6 +14,7 @@ import (
 
 // A page puts everything on the server and is closed; another one receives it from there, and so does the command line.
 func TestAPageLeavesAndOthersReceiveFromTheServer(t *testing.T) {
+	t.Parallel()
 	node := serveDepots(t, 1<<30)
 	browsers := map[browser.Engine]*browser.Browser{
 		browser.Chromium: browser.Start(t, browser.Chromium, browser.Options{}),
@@ -65,6 +66,7 @@ func TestAPageLeavesAndOthersReceiveFromTheServer(t *testing.T) {
 
 // A page receives from the command line, which is killed at half of it; it goes on with what is on the server, and with the sender when that is back.
 func TestAPageGoesOnWithTheServerWhenTheSenderIsKilled(t *testing.T) {
+	t.Parallel()
 	for _, engine := range []browser.Engine{browser.Chromium, browser.Firefox} {
 		t.Run(string(engine), func(t *testing.T) {
 			t.Parallel()
@@ -103,6 +105,7 @@ func TestAPageGoesOnWithTheServerWhenTheSenderIsKilled(t *testing.T) {
 
 // The page has the switch where the project allows it, says how it goes, and comes back to what is there when it is loaded again.
 func TestThePageKeepsFilesOnTheServer(t *testing.T) {
+	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
 	chromium := browser.Start(t, browser.Chromium, browser.Options{})
 	choose := `const data = new DataTransfer();

@@ -449,7 +449,10 @@ func TestPlayRTCEndToEnd(t *testing.T) {
 			window.lines = (kind) => [...panel.querySelectorAll("[data-kind" + (kind ? "=" + kind : "") + "]")];
 			window.push = (label) => [...panel.querySelectorAll("button")].find((b) => b.textContent === label).click();`, nil)
 			p.await(patience, "panel.offsetHeight === 400")
+			p.do(patience, "push('Close')", nil) // it lies on the page's buttons where the window is low
+			p.await(patience, "panel.offsetHeight === 0")
 			p2p(t, p)
+			p.do(patience, "PlayRTC.utils.debugViewShow()", nil)
 			p.await(patience, "lines('trace').some((line) => line.offsetHeight > 0)")
 			p.do(patience, "push('Error')", nil)
 			p.await(patience, "lines('trace').every((line) => line.hidden)")

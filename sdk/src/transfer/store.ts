@@ -100,6 +100,8 @@ export class StagingStore implements Store {
 	#flushing: Promise<void> = Promise.resolve();
 	#timer: ReturnType<typeof setTimeout> | undefined;
 	#failure: unknown;
+	/** What is asked for now comes too late: it would open files behind those who close them. */
+	#closed = false;
 	/** Whole files, by their numbers. */
 	readonly #finished = new Map<number, Blob>();
 
@@ -169,6 +171,7 @@ export class StagingStore implements Store {
 
 	/** One after the other: a file can be opened only once. */
 	write(file: number, block: number, bytes: Uint8Array<ArrayBuffer>, hash: Uint8Array): Promise<void> {
+		if (this.#closed) return Promise.reject(new DOMException("the store is closed", "InvalidStateError"));
 		const written = this.#writing.then(() => this.#write(file, block, bytes, hash));
 		this.#writing = written.catch(() => {});
 		return written;
@@ -192,6 +195,7 @@ export class StagingStore implements Store {
 	}
 
 	read(file: number, block: number, bytes: number): Promise<Uint8Array<ArrayBuffer> | null> {
+		if (this.#closed) return Promise.resolve(null);
 		const read = this.#writing.then(async () => {
 			const finished = this.#finished.get(file);
 			const at = block * blockBytes;
@@ -254,6 +258,7 @@ export class StagingStore implements Store {
 	}
 
 	async close(): Promise<void> {
+		this.#closed = true;
 		await this.#writing;
 		try {
 			await this.flush();
@@ -265,6 +270,7 @@ export class StagingStore implements Store {
 	}
 
 	async discard(): Promise<void> {
+		this.#closed = true;
 		await this.#writing;
 		clearTimeout(this.#timer);
 		this.#timer = undefined;
