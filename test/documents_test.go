@@ -159,6 +159,11 @@ func TestTheReadmesExamplesWork(t *testing.T) {
 					v.await(`document.querySelector("video")?.videoWidth > 0 && document.querySelector("audio")?.readyState > 2`)
 				}
 			}
+			for _, v := range people { // cameras of four calls at once would keep the next one waiting
+				if err := v.Close(within(t, patience)); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
 	}
 }

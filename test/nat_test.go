@@ -150,7 +150,6 @@ func twoOfEach(n *network) (first, second map[lab.Kind]*lab.Host) {
 
 // TestChromiumThroughEveryNAT makes the whole table with the SDK in Chromium, one browser on each host.
 func TestChromiumThroughEveryNAT(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	first, second := twoOfEach(n)
 	browsers := map[*lab.Host]*browser.Browser{}
@@ -209,7 +208,6 @@ func pionHasNoPath(a, b lab.Kind) bool { return nats[a].family != nats[b].family
 
 // TestGoPeersThroughEveryNAT makes the whole table with Go peers, which connect as a device or a server would.
 func TestGoPeersThroughEveryNAT(t *testing.T) {
-	t.Parallel()
 	n := newNetwork(t)
 	first, second := twoOfEach(n)
 	var results table

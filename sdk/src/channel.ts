@@ -294,6 +294,14 @@ export class Channel extends Emitter<ChannelEvents> {
 		return this.#server;
 	}
 
+	/**
+	 * Finds out now, and not at the next heartbeat, whether the server is still reached; if not, another link is opened. For an application whose own
+	 * connection stalls, which suggests that the network has changed.
+	 */
+	probe(): void {
+		this.#session.probe(stalledProbeMs);
+	}
+
 	/** STUN and TURN servers, with credentials that are valid now. */
 	get iceServers(): readonly RTCIceServer[] {
 		return this.#ice;
@@ -614,7 +622,7 @@ export class Channel extends Emitter<ChannelEvents> {
 			maySend: () => this.#me.role !== "viewer",
 			online: () => this.#session.state === "joined",
 			refreshIce: () => this.#session.post({ type: "ice" }),
-			stalled: () => this.#session.probe(stalledProbeMs),
+			stalled: () => this.probe(),
 			problem: (error) => this.emit("error", error),
 		};
 		return new Peer(host, wire);

@@ -69,6 +69,12 @@ export interface PeerHost extends ConnectionHost {
 const plainLabel = "madang.message";
 
 /**
+ * Of a data channel that is never used, and keeps its stream. Chromium gives the stream of a channel that was just closed to the next one; where the other side has not
+ * yet heard that its own half is reset, what it sends there stays in its buffer for good.
+ */
+const spareLabel = "madang.spare";
+
+/**
  * The peer itself tells what it sends, on the data channel, before the server does. For so long after that, the server's word may be about an earlier
  * change; what it says last counts.
  */
@@ -362,6 +368,7 @@ export class Peer extends Emitter<PeerEvents> {
 			this.#frame(channel);
 			return;
 		}
+		if (channel.label === spareLabel) return;
 		const link = this.#own(new DataLink(channel));
 		if (channel.label === plainLabel) link.on("message", (data) => this.emit("message", data));
 		else this.emit("data", link);
@@ -380,6 +387,7 @@ export class Peer extends Emitter<PeerEvents> {
 			this.#host.link(this, () => {
 				const connection = this.#connection;
 				if (!connection || connection.polite || this.#host.wire) return; // one of the two opens it
+				connection.createDataChannel(spareLabel, {});
 				const channel = connection.createDataChannel("channel", {});
 				if (channel) this.#frame(channel);
 			}),

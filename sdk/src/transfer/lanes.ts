@@ -133,6 +133,7 @@ export class Lanes extends Emitter<LanesEvents> {
 		} else if (connectionState === "failed" || connectionState === "closed") {
 			this.#drop(lane);
 		} else {
+			if (connectionState === "disconnected") this.#meeting.probe();
 			lane.timer = setTimeout(() => this.#drop(lane), connectionState === "disconnected" ? disconnectedMs : connectMs);
 		}
 	}

@@ -22,6 +22,8 @@ export interface Meeting extends Emitter<MeetingEvents> {
 	/** For a receiver: other receivers of the same transfer, and whether we make the offers to them. */
 	others(): { id: string; offers: boolean }[];
 	send(peer: string, data: Record<string, unknown>): void;
+	/** A lane stalls: whether the server is still reached is found out at once, since what would repair the lane goes by it. */
+	probe(): void;
 	close(): void;
 }
 
@@ -88,6 +90,10 @@ export class OwnMeeting extends Emitter<MeetingEvents> implements Meeting {
 
 	send(peer: string, data: Record<string, unknown>): void {
 		this.#channel.peers.get(peer)?.signal(data);
+	}
+
+	probe(): void {
+		this.#channel.probe();
 	}
 
 	close(): void {
@@ -158,6 +164,9 @@ export class CallMeeting extends Emitter<MeetingEvents> implements Meeting {
 	send(peer: string, data: Record<string, unknown>): void {
 		this.#channel.peers.get(peer)?.signal({ transfer: this.#id, ...data });
 	}
+
+	/** The call has connections of its own, which do that. */
+	probe(): void {}
 
 	close(): void {
 		this.#end.abort();
