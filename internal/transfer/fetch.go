@@ -859,17 +859,24 @@ func (f *fetcher) remoteHas(l *fetchLane, ranges []Range) {
 		if file.size < 0 || uint64(r.First)+uint64(r.Count) > uint64(file.blocks()) {
 			continue
 		}
-		b := l.remote[r.File]
-		if b == nil {
-			b = new(bitmap)
-			l.remote[r.File] = b
-		}
+		l.noteRemote(r)
 		for i := r.First; i < r.First+r.Count; i++ {
-			b.set(i)
 			file.offered.set(i)
 		}
 		f.stockLane(l, r.File)
 		f.askHashesOf(r)
+	}
+}
+
+// noteRemote: the other side of the lane has these.
+func (l *fetchLane) noteRemote(r Range) {
+	b := l.remote[r.File]
+	if b == nil {
+		b = new(bitmap)
+		l.remote[r.File] = b
+	}
+	for i := r.First; i < r.First+r.Count; i++ {
+		b.set(i)
 	}
 }
 

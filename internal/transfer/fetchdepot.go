@@ -55,14 +55,7 @@ func (f *fetcher) depotHas(l *fetchLane, ranges []Range) {
 		if int(r.File) >= len(f.files) || uint64(r.First)+uint64(r.Count) > uint64(f.files[r.File].blocks()) {
 			continue
 		}
-		b := l.remote[r.File]
-		if b == nil {
-			b = new(bitmap)
-			l.remote[r.File] = b
-		}
-		for i := r.First; i < r.First+r.Count; i++ {
-			b.set(i)
-		}
+		l.noteRemote(r)
 		f.stockLane(l, r.File)
 	}
 }

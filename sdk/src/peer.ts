@@ -69,8 +69,8 @@ export interface PeerHost extends ConnectionHost {
 const plainLabel = "madang.message";
 
 /**
- * Of a data channel that is never used, and keeps its stream. Chromium gives the stream of a channel that was just closed to the next one; where the other side has not
- * yet heard that its own half is reset, what it sends there stays in its buffer for good.
+ * Of a data channel that is never used, and keeps its stream. Chromium gives the stream of a channel that was just closed to the next one, and on such
+ * a one what the other side sends was seen to stay in its buffer for good. That the stream is the whole cause is not proven.
  */
 const spareLabel = "madang.spare";
 

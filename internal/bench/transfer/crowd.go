@@ -25,15 +25,11 @@ type Crowd struct {
 
 // RunCrowd sends the file to so many receivers at once, over the first of the kinds of lanes.
 func RunCrowd(ctx context.Context, c Config, receivers int) (*Crowd, error) {
-	dir, err := os.MkdirTemp(c.Dir, "madang-bench-")
+	dir, file, err := source(c)
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	file := filepath.Join(dir, "file")
-	if err := write(file, c.Bytes); err != nil {
-		return nil, err
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r := &Crowd{Receivers: receivers, Bytes: c.Bytes, Lanes: transfer.LanesAuto}

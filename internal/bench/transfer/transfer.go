@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -48,20 +49,28 @@ func (k *Kind) add(bytes int64, took time.Duration) {
 	k.Median = sorted[len(sorted)/2]
 }
 
+// source makes a folder, which the caller removes, with the file that is sent.
+func source(c Config) (dir, file string, err error) {
+	if dir, err = os.MkdirTemp(c.Dir, "madang-bench-"); err != nil {
+		return "", "", err
+	}
+	file = filepath.Join(dir, "file")
+	if err = write(file, c.Bytes); err != nil {
+		return "", "", errors.Join(err, os.RemoveAll(dir))
+	}
+	return dir, file, nil
+}
+
 // Run measures.
 func Run(ctx context.Context, c Config) (*Result, error) {
 	if len(c.Lanes) == 0 {
 		c.Lanes = []string{transfer.LanesAuto, transfer.LanesQUIC, transfer.LanesWebRTC}
 	}
-	dir, err := os.MkdirTemp(c.Dir, "madang-bench-")
+	dir, file, err := source(c)
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	file := filepath.Join(dir, "file")
-	if err := write(file, c.Bytes); err != nil {
-		return nil, err
-	}
 	r := &Result{Bytes: c.Bytes, Raw: Kind{Lanes: "data channel"}}
 	for _, lanes := range c.Lanes {
 		r.Kinds = append(r.Kinds, Kind{Lanes: lanes})
