@@ -155,7 +155,9 @@ export class FramedLink {
 	/** The other side confirms, and goes on where it was. */
 	readonly #confirms: boolean;
 	#channel: RTCDataChannel | null = null;
-	/** The channel in use is open, and both sides know where to go on. */
+	/** The channel in use has been chosen: the other side was told what is here. A browser may give us its first packets before it tells that the channel is open. */
+	#chosen = false;
+	/** Both sides know where to go on. */
 	#ready = false;
 	#opened = false;
 	#closed = false;
@@ -192,6 +194,7 @@ export class FramedLink {
 	/** Uses a data channel from now on. `early` is what has arrived on it already. */
 	use(channel: RTCDataChannel, early: readonly ArrayBuffer[] = []): void {
 		if (this.#closed) return;
+		this.#chosen = false;
 		this.#ready = false;
 		this.#channel = channel;
 		clearTimeout(this.#choosing);
@@ -216,7 +219,7 @@ export class FramedLink {
 	}
 
 	#channelOpened(channel: RTCDataChannel, event: Event): void {
-		if (this.#channel !== channel || this.#closed || this.#ready) return;
+		if (this.#channel !== channel || this.#closed || this.#chosen) return;
 		if (this.#options.wire && channel.negotiated) {
 			clearTimeout(this.#choosing);
 			this.#choosing = setTimeout(() => this.#choose(channel, event), wireChannelMs);
@@ -229,10 +232,11 @@ export class FramedLink {
 		clearTimeout(this.#choosing);
 		this.#choosing = undefined;
 		if (this.#channel !== channel || this.#closed) return;
+		this.#chosen = true;
 		if (this.#confirms) {
 			this.#sayWhatIsHere(channel);
 			// Where nothing was under way there is nothing to wait for.
-			this.#ready = this.#unconfirmed.size === 0 && ![...this.#texts, ...this.#files].some(({ next }) => next > 0);
+			this.#ready ||= this.#unconfirmed.size === 0 && ![...this.#texts, ...this.#files].some(({ next }) => next > 0);
 		} else {
 			for (const message of [...this.#texts, ...this.#files]) message.next = 0;
 			this.#ready = true;

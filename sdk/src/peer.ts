@@ -69,12 +69,6 @@ export interface PeerHost extends ConnectionHost {
 const plainLabel = "madang.message";
 
 /**
- * Of a data channel that is never used, and keeps its stream. Chromium gives the stream of a channel that was just closed to the next one, and on such
- * a one what the other side sends was seen to stay in its buffer for good. That the stream is the whole cause is not proven.
- */
-const spareLabel = "madang.spare";
-
-/**
  * The peer itself tells what it sends, on the data channel, before the server does. For so long after that, the server's word may be about an earlier
  * change; what it says last counts.
  */
@@ -368,7 +362,6 @@ export class Peer extends Emitter<PeerEvents> {
 			this.#frame(channel);
 			return;
 		}
-		if (channel.label === spareLabel) return;
 		const link = this.#own(new DataLink(channel));
 		if (channel.label === plainLabel) link.on("message", (data) => this.emit("message", data));
 		else this.emit("data", link);
@@ -387,7 +380,6 @@ export class Peer extends Emitter<PeerEvents> {
 			this.#host.link(this, () => {
 				const connection = this.#connection;
 				if (!connection || connection.polite || this.#host.wire) return; // one of the two opens it
-				connection.createDataChannel(spareLabel, {});
 				const channel = connection.createDataChannel("channel", {});
 				if (channel) this.#frame(channel);
 			}),

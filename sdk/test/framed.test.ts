@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { encodeFragment, encodeMaster, encodeText } from "../src/frame.js";
+import { decode, encodeFragment, encodeMaster, encodeText } from "../src/frame.js";
 import { type FileMessage, FramedLink, type Progress, packetBytes, type TextMessage } from "../src/framed.js";
 
 /** One end of a data channel in memory, which can be cut with what is under way. */
@@ -16,6 +16,8 @@ class Wire {
 	onbufferedamountlow: ((event: Event) => void) | null = null;
 	other!: Wire;
 	sent = 0;
+	/** Ends of lists of what is there that were sent. */
+	lists = 0;
 	/** Packets that still get through. */
 	passes = Number.POSITIVE_INFINITY;
 
@@ -23,6 +25,8 @@ class Wire {
 		if (this.readyState !== "open") throw new DOMException("closed", "InvalidStateError");
 		const copy = data.slice().buffer as ArrayBuffer;
 		this.sent++;
+		const packet = decode(copy);
+		if (packet?.kind === "have" && packet.id === 0) this.lists++;
 		if (this.passes-- <= 0) return;
 		this.bufferedAmount += copy.byteLength;
 		setTimeout(() => {
@@ -191,6 +195,31 @@ it("goes on over another channel from where the receiver is, and delivers once",
 	expect([b.files.length, b.texts.length]).toEqual([1, 3]);
 	expect([...a.log, ...b.log]).toEqual(["open", "open"]);
 });
+
+it.each([0, 1])(
+	"goes on over another channel on which the other side speaks before side %s was told that it is open",
+	async (late) => {
+		const { a, b, wire } = pair({ packetBytes });
+		await until(() => a.log.length === 1 && b.log.length === 1);
+		wire.passes = 7;
+		const file = fileOf(1_400_000);
+		a.link.sendFile(file);
+		await until(() => wire.sent > 20);
+		wire.close();
+		await until(() => a.reopened === 1 && b.reopened === 1);
+		const ends = wires();
+		use(a, ends[0]);
+		use(b, ends[1]);
+		const slow = ends[late] as Wire;
+		slow.readyState = "open"; // the event comes later
+		slow.other.open();
+		await until(() => slow.other.sent > 0 && slow.other.bufferedAmount === 0);
+		slow.open();
+		await until(() => b.files.length === 1);
+		expect(await bytesOf(b.files[0]?.blob)).toEqual(await bytesOf(file));
+		for (const end of ends) expect(end.lists).toBe(1);
+	},
+);
 
 it("sends again what was handed to a channel that lost it", async () => {
 	const { a, b, wire } = pair({ packetBytes });
