@@ -72,17 +72,29 @@ describe("links and codes", () => {
 		const confirm = receiver.exchange.confirm(sender?.message ?? {});
 		expect(confirm?.confirm).toBe(v.confirm);
 		const ticket = { id: v.id, secret: v.secret };
-		const sealed = await sender?.exchange.seal(confirm ?? {}, ticket);
+		expect(sender?.exchange.confirmed(confirm ?? {})).toBe(true);
+		const sealed = await sender?.exchange.seal(ticket);
 		expect(sealed?.link).toBe(v.link);
 		expect(await receiver.exchange.open(sealed ?? {})).toEqual(ticket);
 	});
 
-	test("wrong words give nothing", async () => {
+	test("wrong words give nothing", () => {
 		const right = { number: "7", words: "maple-otter" };
 		const receiver = CodeExchange.redeem({ number: "7", words: "maple-beaver" });
 		const sender = CodeExchange.answer(right, receiver.message);
 		const confirm = receiver.exchange.confirm(sender?.message ?? {});
-		expect(await sender?.exchange.seal(confirm ?? {}, { id: "a", secret: "b" })).toBeNull();
+		expect(sender?.exchange.confirmed(confirm ?? {})).toBe(false);
+	});
+
+	test("a second step 2 gets no answer: each would try other words", () => {
+		const code = { number: "7", words: "maple-otter" };
+		const receiver = CodeExchange.redeem(code);
+		const guess = (words: string) => CodeExchange.answer({ number: "7", words }, receiver.message)?.message ?? {};
+		expect(receiver.exchange.confirm(guess("maple-beaver"))).not.toBeNull();
+		expect(receiver.exchange.confirm(guess("maple-otter"))).toBeNull();
+		const other = CodeExchange.redeem(code);
+		expect(other.exchange.confirm({ step: 2, y: "AAAA" })).toBeNull();
+		expect(other.exchange.confirm(guess("maple-otter"))).toBeNull();
 	});
 });
 

@@ -33,7 +33,7 @@ export function enter(
 
 const codeOf = (data: unknown) => (data as { code?: CodeMessage } | null)?.code;
 
-/** Wrong words that are borne; the fifth time ends the code. */
+/** The fifth time that the words are wrong ends the code. */
 const attempts = 5;
 /** Numbers that are tried, when others have them already. */
 const numbers = 8;
@@ -85,14 +85,10 @@ export class CodeDesk {
 			} else if (message.step === 3 && exchange) {
 				const present: CodeExchange = exchange;
 				exchange = null;
-				// Counted before anything is waited for: many attempts at the same moment are many attempts.
-				this.#left--;
-				const sealed = await present.seal(message, this.#ticket);
-				if (sealed) {
-					this.#left = attempts;
-					say(sealed);
-					if (this.#once) this.#spent = true;
-				} else if (this.#left > 0) {
+				if (present.confirmed(message)) {
+					this.#spent = this.#once;
+					say(await present.seal(this.#ticket));
+				} else if (--this.#left > 0) {
 					say({ error: "code_wrong", left: this.#left });
 				} else {
 					this.#spent = true;

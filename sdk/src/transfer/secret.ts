@@ -237,6 +237,7 @@ export class CodeExchange {
 	#isk: Uint8Array | null = null;
 	#ya: Uint8Array | null = null;
 	#yb: Uint8Array | null = null;
+	#answered = false;
 
 	private constructor(code: Code, sid: Uint8Array, initiator: boolean, scalar: bigint) {
 		const ci = lvCat(label, `fc.${code.number}`);
@@ -292,8 +293,13 @@ export class CodeExchange {
 		);
 	}
 
-	/** Takes step 2 and gives step 3, on the receiver's side; `null` if the share is none. */
+	/**
+	 * Takes step 2 and gives step 3, on the receiver's side; `null` if the share is none, or not the first: each step 2 that is answered tells the other side whether
+	 * one guess of the words was right.
+	 */
 	confirm(message: CodeMessage): CodeMessage | null {
+		if (this.#answered) return null;
+		this.#answered = true;
 		return this.#finish(message.y) ? { step: 3, confirm: this.#tag() } : null;
 	}
 
@@ -302,9 +308,13 @@ export class CodeExchange {
 		return crypto.subtle.importKey("raw", this.#derive("link"), "AES-GCM", false, ["encrypt", "decrypt"]);
 	}
 
-	/** Takes step 3 and gives step 4, on the sender's side; `null` if the words were wrong. */
-	async seal(message: CodeMessage, ticket: Ticket): Promise<CodeMessage | null> {
-		if (!sameTag(message.confirm, this.#tag())) return null;
+	/** Takes step 3, on the sender's side: whether the words were right. */
+	confirmed(message: CodeMessage): boolean {
+		return sameTag(message.confirm, this.#tag());
+	}
+
+	/** Gives step 4, on the sender's side, to who has {@link confirmed}. */
+	async seal(ticket: Ticket): Promise<CodeMessage> {
 		const plain = utf8.encode(JSON.stringify({ id: ticket.id, secret: ticket.secret }));
 		const sealed = await crypto.subtle.encrypt({ name: "AES-GCM", iv: new Uint8Array(12) }, await this.#key(), plain);
 		return { step: 4, link: toBase64(new Uint8Array(sealed)) };
