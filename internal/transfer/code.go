@@ -178,8 +178,11 @@ func (x *codeExchange) finish(y string, initiator bool) (err error) {
 	return err
 }
 
-// confirm takes step 2 and gives step 3, on the receiver's side.
+// confirm takes step 2 and gives step 3, on the receiver's side. Only once: each answer tells who sent step 2 whether one guess of the words is right.
 func (x *codeExchange) confirm(m codeMessage) (codeMessage, error) {
+	if x.isk != nil {
+		return codeMessage{}, errNotAuthentic
+	}
 	if err := x.finish(m.Y, true); err != nil {
 		return codeMessage{}, err
 	}

@@ -3,7 +3,6 @@ package transfer
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
@@ -47,9 +46,7 @@ func (t Ticket) depotKeys() *depotKeys {
 
 // takerOf names an end to the server, which cannot know it again elsewhere.
 func (k *depotKeys) takerOf(end string) string {
-	h := hmac.New(sha256.New, k.taker)
-	h.Write([]byte(end))
-	return b64.EncodeToString(h.Sum(nil))
+	return b64.EncodeToString(hmacOf(k.taker, end))
 }
 
 // tokenHash is what the server keeps of a token.

@@ -102,11 +102,15 @@ func lp[T string | []byte](b []byte, s T) []byte {
 }
 
 func (k keyring) mac(parts ...[]byte) string {
-	h := hmac.New(sha256.New, k.key)
+	return b64.EncodeToString(hmacOf(k.key, parts...))
+}
+
+func hmacOf[T string | []byte](key []byte, parts ...T) []byte {
+	h := hmac.New(sha256.New, key)
 	for _, p := range parts {
-		h.Write(p)
+		h.Write([]byte(p))
 	}
-	return b64.EncodeToString(h.Sum(nil))
+	return h.Sum(nil)
 }
 
 // The four MACs of §4 and §14. offer is the offer's fingerprint, or its text.
@@ -136,6 +140,11 @@ func checkMAC(got, want string) error {
 		return errNotAuthentic
 	}
 	return nil
+}
+
+// endForOthers is what a receiver whose end the sender knows calls itself towards other receivers (§5).
+func endForOthers(end string) string {
+	return b64.EncodeToString(hmacOf([]byte(end), "others")[:16])
 }
 
 const fingerprintAttribute = "a=fingerprint"

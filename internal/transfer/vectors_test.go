@@ -78,6 +78,10 @@ type vectors struct {
 		NativeOffer  string   `json:"nativeOffer"`
 		NativeAnswer string   `json:"nativeAnswer"`
 	} `json:"mac"`
+	Ends []struct {
+		End    string `json:"end"`
+		Others string `json:"others"`
+	} `json:"ends"`
 	Fingerprints []struct {
 		SDP   string   `json:"sdp"`
 		Valid bool     `json:"valid"`
@@ -300,6 +304,9 @@ func computed(t *testing.T, v vectors) vectors {
 	k.Answer = ring.answer(k.PC, Hash(k.FOffer), Hash(k.FAnswer))
 	k.NativeOffer = ring.nativeOffer(k.PC, k.TextOffer)
 	k.NativeAnswer = ring.nativeAnswer(k.PC, k.TextOffer, k.TextAnswer)
+	for i := range v.Ends {
+		v.Ends[i].Others = endForOthers(v.Ends[i].End)
+	}
 	for i := range v.Fingerprints {
 		f, err := fingerprint(v.Fingerprints[i].SDP)
 		v.Fingerprints[i].Valid, v.Fingerprints[i].F = err == nil, nil
