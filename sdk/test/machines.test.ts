@@ -387,4 +387,64 @@ describe("fetcher and server", () => {
 		world.server.message(lane, { type: "want", blocks: [[0, 0, 1_024]] });
 		expect(() => world.server.message(lane, { type: "want", blocks: [[0, 1_024, 1]] })).toThrow(WireError);
 	});
+
+	const listed = (path: string, size: number | null, mtimeMs = 1) => ({ path, size, mtimeMs });
+	const list = [listed("a", 5), listed("b", 5), listed("c", null)];
+	test.each<[string, Entry[], string | null]>([
+		["the same", list, null],
+		["a stream that has ended", [...list.slice(0, 2), listed("c", 7)], null],
+		["another name", [listed("a", 5), listed("B", 5), listed("c", null)], "source_changed"],
+		["another size", [listed("a", 5), listed("b", 6), listed("c", null)], "source_changed"],
+		["another time", [listed("a", 5), listed("b", 5, 2), listed("c", null)], "source_changed"],
+		["a folder instead", [listed("a", 5), { path: "b", size: 0, dir: true }, listed("c", null)], "source_changed"],
+		["one more", [...list, listed("d", 5)], "source_changed"],
+		["one less", list.slice(0, 2), "source_changed"],
+		["none", [], "source_changed"],
+	])("a sender that comes back with a list: %s", (_, entries, code) => {
+		const { fetcher, said, ended, greet } = alone();
+		greet(1);
+		fetcher.message(1, { type: "manifest", from: 0, entries: list, last: true }, 0);
+		greet(2); // one more lane of the same life
+		fetcher.laneClosed(1);
+		fetcher.laneClosed(2);
+		greet(3);
+		expect(said.filter(([, { type }]) => type === "get-manifest")).toEqual([
+			[1, { type: "get-manifest", from: 0 }],
+			[3, { type: "get-manifest", from: 0 }],
+		]);
+		fetcher.message(3, { type: "manifest", from: 0, entries, last: true }, 0);
+		expect(ended).toEqual(code ? [code] : []);
+	});
 });
+
+/** A receiver alone, whose other sides are in the test's hands. */
+function alone(): {
+	fetcher: Fetcher;
+	said: [lane: number, message: Message][];
+	ended: string[];
+	closed: [lane: number, code: string][];
+	greet: (lane: number, role?: "sender" | "receiver", end?: string) => void;
+} {
+	const said: [number, Message][] = [];
+	const ended: string[] = [];
+	const closed: [number, string][] = [];
+	const fetcher = new Fetcher(
+		{
+			send: (lane, message) => said.push([lane, message]),
+			endLane: (lane, code) => {
+				closed.push([lane, code]);
+				fetcher.laneClosed(lane);
+			},
+			ended: (code) => ended.push(code),
+			fileDone: () => {},
+			complete: () => {},
+			changed: () => {},
+		},
+		"r".repeat(22),
+	);
+	const greet = (lane: number, role: "sender" | "receiver" = "sender", end = "s".repeat(22)) => {
+		fetcher.laneOpened(lane, 0);
+		fetcher.message(lane, { type: "hello", version: 1, role, end }, 0);
+	};
+	return { fetcher, said, ended, closed, greet };
+}

@@ -318,6 +318,9 @@ export class Fetcher {
 				this.#host.endLane(id, "closed");
 			} else if (lane.sender) {
 				this.senderName = message.name ?? null;
+				// It may be one that was started again: its list must be the same.
+				const again = !lane.depot && this.#ready().filter(({ depot }) => !depot).length === 1;
+				if (again) this.#askManifest(lane, 0);
 				this.#greeted(lane);
 			} else {
 				this.#met(lane);
@@ -354,20 +357,9 @@ export class Fetcher {
 			case "elsewhere":
 				this.#elsewhere(lane, message.blocks);
 				break;
-			case "size": {
-				const incoming = this.files[message.file];
-				if (!incoming || incoming.size !== null) break;
-				incoming.size = message.size;
-				incoming.have.length = incoming.asked.length = blockCount(message.size);
-				for (const any of this.#lanes.values()) {
-					for (const [key, owed] of any.owed) {
-						if (owed.file === message.file && !owed.arrived && owed.block >= incoming.have.length)
-							this.#forget(any, key);
-					}
-				}
-				this.#seek();
+			case "size":
+				this.#size(message.file, message.size);
 				break;
-			}
 			case "root":
 				if (message.file !== undefined) this.#root(lane, message.file, message.root);
 				break;
@@ -378,8 +370,7 @@ export class Fetcher {
 				this.senderPaused = message.on;
 				break;
 			case "bye":
-				this.#over = true;
-				this.#host.ended(message.code);
+				this.#endWith(message.code);
 				return;
 		}
 		this.#fill();
@@ -388,10 +379,7 @@ export class Fetcher {
 
 	#greeted(lane: Lane): void {
 		const asked = this.#manifestLane === null ? undefined : this.#lanes.get(this.#manifestLane);
-		if (!this.manifestWhole && (!asked || (asked.depot && !lane.depot))) {
-			this.#manifestLane = lane.id;
-			this.#host.send(lane.id, { type: "get-manifest", from: this.files.length });
-		}
+		if (!this.manifestWhole && (!asked || (asked.depot && !lane.depot))) this.#askManifest(lane, this.files.length);
 		// What only the sender can answer soon it is asked instead of a depot.
 		for (const file of lane.depot ? [] : this.files) {
 			if (file.rootLane !== null && this.#lanes.get(file.rootLane)?.depot) file.rootLane = null;
@@ -404,7 +392,18 @@ export class Fetcher {
 		this.#host.changed();
 	}
 
+	#askManifest(lane: Lane, from: number): void {
+		this.#manifestLane = lane.id;
+		this.#host.send(lane.id, { type: "get-manifest", from });
+	}
+
 	#manifest(lane: Lane, from: number, entries: readonly Entry[], last: boolean): void {
+		if (!this.#isSameList(from, entries, last)) {
+			// What the sender has left on the server it may replace by what it has now.
+			if (lane.depot) this.#host.endLane(lane.id, "source_changed");
+			else this.#endWith("source_changed");
+			return;
+		}
 		if (this.manifestWhole) return; // another lane's answer
 		if (from > this.files.length) {
 			// A page is missing. It is asked for once, however many follow it.
@@ -429,6 +428,43 @@ export class Fetcher {
 			other.early = [];
 			this.#remoteHas(other, early);
 		}
+	}
+
+	/** Whether a page says of the entries that are known what was said before: their numbers would mean other files. */
+	#isSameList(from: number, entries: readonly Entry[], last: boolean): boolean {
+		for (const [index, { path, size, dir, mtimeMs }] of entries.entries()) {
+			const file = from + index;
+			const incoming = this.files[file];
+			if (!incoming) {
+				if (this.manifestWhole) return false;
+				break;
+			}
+			const { entry } = incoming;
+			if (entry.path !== path || entry.dir !== dir || entry.mtimeMs !== mtimeMs) return false;
+			if (entry.size === null && size !== null) this.#size(file, size); // a stream that has ended since
+			if (size !== entry.size && size !== incoming.size) return false;
+		}
+		return !last || from + entries.length >= this.files.length;
+	}
+
+	/** The sender has ended it, or can be no help any more. */
+	#endWith(code: string): void {
+		this.#over = true;
+		this.#host.ended(code);
+	}
+
+	/** How long a stream was. */
+	#size(file: number, size: number): void {
+		const incoming = this.files[file];
+		if (!incoming || incoming.size !== null) return;
+		incoming.size = size;
+		incoming.have.length = incoming.asked.length = blockCount(size);
+		for (const lane of this.#lanes.values()) {
+			for (const [key, owed] of lane.owed) {
+				if (owed.file === file && !owed.arrived && owed.block >= incoming.have.length) this.#forget(lane, key);
+			}
+		}
+		this.#seek();
 	}
 
 	#failed(file: number, code: string): void {

@@ -17,6 +17,12 @@ type Phase = "start" | "preparing" | "sending" | "opening" | "offer" | "receivin
 const rows = 200;
 const link = /^\/f\/([a-z2-7]{16})\/?$/;
 
+/** Names a list of files, so that what was agreed to is not taken for another one. Fails on pages without https, which keep nothing. */
+async function nameOf(list: unknown): Promise<string> {
+	const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(JSON.stringify(list)));
+	return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 /** The page of a transfer: `/f/` sends, `/f/{id}#{secret}` receives. */
 export class MadangFiles extends LitElement {
 	static override styles = [theme, styles];
@@ -221,12 +227,7 @@ export class MadangFiles extends LitElement {
 	async #offered(receiving: Receiving): Promise<void> {
 		if (this.phase !== "opening") return;
 		this.phase = "offer";
-		let former: number[] | null = null;
-		try {
-			former = JSON.parse(localStorage.getItem(this.#acceptedKey()) ?? "null");
-		} catch {
-			// Asked again.
-		}
+		const former = await this.#agreed(receiving);
 		if (former) {
 			// The user has agreed before this page was loaded again.
 			const wanted = new Set(former);
@@ -234,6 +235,16 @@ export class MadangFiles extends LitElement {
 			await this.#accept(null);
 		} else {
 			await this.#look();
+		}
+	}
+
+	/** Which files of this very list the user has agreed to. */
+	async #agreed({ entries }: Receiving): Promise<number[] | null> {
+		try {
+			const { list, files } = JSON.parse(localStorage.getItem(this.#acceptedKey()) ?? "");
+			return list === (await nameOf(entries)) ? files : null;
+		} catch {
+			return null; // asked again
 		}
 	}
 
@@ -277,16 +288,17 @@ export class MadangFiles extends LitElement {
 			return;
 		}
 		this.#direct = targets !== null;
-		if (!targets) this.#remember(files);
+		if (!targets) void this.#remember(files);
 		if (globalThis.Notification?.permission === "default") void Notification.requestPermission().catch(() => {});
 		this.phase = "receiving";
 		void this.#keepAwake();
 	}
 
-	#remember(files: readonly number[] | null): void {
+	async #remember(files: readonly number[] | null): Promise<void> {
 		try {
-			if (files) localStorage.setItem(this.#acceptedKey(), JSON.stringify(files));
-			else localStorage.removeItem(this.#acceptedKey());
+			const key = this.#acceptedKey();
+			if (!files) localStorage.removeItem(key);
+			else localStorage.setItem(key, JSON.stringify({ list: await nameOf(this.#receiving?.entries), files }));
 		} catch {
 			// It will be asked again.
 		}
@@ -306,7 +318,7 @@ export class MadangFiles extends LitElement {
 				this.packing = false;
 			}
 		}
-		this.#remember(null);
+		void this.#remember(null);
 		// Loaded again, this page would wait for a sender who is done.
 		history.replaceState(null, "", `/f/${location.search}`);
 		this.phase = "done";
@@ -331,7 +343,7 @@ export class MadangFiles extends LitElement {
 	}
 
 	#decline(): void {
-		this.#remember(null);
+		void this.#remember(null);
 		this.#receiving?.cancel();
 	}
 
