@@ -102,6 +102,8 @@ const candidateLimit = 128;
 const restartMs = 1_000;
 /** A peer that announces an offer but sends none within this time is asked. */
 const offerMs = 10_000;
+/** So many replaced connections are remembered by name, which is more than are replaced while a peer can be away and come back. */
+const formerNames = 16;
 
 /** One RTCPeerConnection and what belongs to it alone. */
 class Attempt {
@@ -151,6 +153,8 @@ export class Connection extends Emitter<ConnectionEvents> {
 	polite: boolean;
 	readonly #host: ConnectionHost;
 	#attempt: Attempt | null = null;
+	/** Names of connections that were replaced: what a peer says about them when it comes back is too late. */
+	readonly #former = new Set<string>();
 	#state: ConnectionState = "new";
 	#closed = false;
 
@@ -259,7 +263,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 
 	#open(id: string): Attempt {
 		clearTimeout(this.#offerTimer);
-		this.#attempt?.close();
+		if (this.#attempt) this.#forget(this.#attempt);
 		this.#heardAtMs = null;
 		this.#silent = false;
 		this.#restartedAtMs = Number.NEGATIVE_INFINITY;
@@ -277,6 +281,13 @@ export class Connection extends Emitter<ConnectionEvents> {
 		this.#planRepair();
 		this.emit("replaced");
 		return attempt;
+	}
+
+	#forget(attempt: Attempt): void {
+		attempt.close();
+		this.#former.add(attempt.id);
+		const [oldest] = this.#former;
+		if (this.#former.size > formerNames && oldest !== undefined) this.#former.delete(oldest);
 	}
 
 	#create(iceServers: RTCIceServer[]): RTCPeerConnection {
@@ -494,7 +505,8 @@ export class Connection extends Emitter<ConnectionEvents> {
 		const { description } = data;
 		// A legacy peer has one connection, whatever its name.
 		if (attempt?.id !== data.pc && !(attempt && this.#host.wire)) {
-			if (description?.type !== "offer") return; // about a connection that is no more
+			// About a connection that is no more. A restart of it can have waited at a peer that was away while this side began anew.
+			if (description?.type !== "offer" || this.#former.has(data.pc)) return;
 			// Both have made a first offer: the impolite side's stands.
 			if (attempt && !attempt.agreed && !this.polite && attempt.pc.signalingState === "have-local-offer") return;
 			attempt = this.#open(data.pc);
