@@ -75,9 +75,10 @@ const sendBurst = 300;
 const ackEvery = 16;
 /** A first joining that finds no server gives up after so many attempts. */
 const firstAttempts = 3;
-/** A WebSocket that dies so often within so short a time is being killed by something in between. */
+/** WebSockets that die so often in a row, each soon or each after about the same time, are being killed by something in between. */
 const killedLinks = 3;
 const killedWithinMs = 20_000;
+const killedAlike = 0.1;
 
 /** Refusals of a joining which may end by themselves, so that a session which was joined before tries again. */
 const passing: ReadonlySet<string> = new Set([
@@ -101,7 +102,7 @@ export class Session extends Emitter<SessionEvents> {
 	#established = false; // the server has answered join or resume on #link
 	#kind: LinkKind | null = null;
 	#openedAtMs = 0;
-	#killed = 0;
+	#livesMs: readonly number[] = []; // how long the last WebSockets lived
 	#prefer: LinkKind = remembered();
 	#attempt = 0;
 	#retryTimer: ReturnType<typeof setTimeout> | undefined;
@@ -282,15 +283,15 @@ export class Session extends Emitter<SessionEvents> {
 
 	#linkClosed(error: MadangError): void {
 		if (this.#established && this.#kind === "websocket" && error.code === "unreachable") {
-			this.#killed = now() - this.#openedAtMs < killedWithinMs ? this.#killed + 1 : 0;
-			if (this.#killed >= killedLinks) this.#preferLink("sse");
+			this.#livesMs = [...this.#livesMs.slice(1 - killedLinks), now() - this.#openedAtMs];
+			if (killed(this.#livesMs)) this.#preferLink("sse");
 		}
 		this.#lost(error);
 	}
 
 	#preferLink(kind: LinkKind): void {
 		this.#prefer = kind;
-		this.#killed = 0;
+		this.#livesMs = [];
 		remember(kind);
 	}
 
@@ -618,6 +619,12 @@ export class Session extends Emitter<SessionEvents> {
 		}
 		this.#pingTimer = setTimeout(() => this.#ping(), this.#pingMs);
 	}
+}
+
+function killed(livesMs: readonly number[]): boolean {
+	const longest = Math.max(...livesMs);
+	const alike = longest - Math.min(...livesMs) <= killedAlike * longest;
+	return livesMs.length === killedLinks && (longest < killedWithinMs || alike);
 }
 
 function now(): number {

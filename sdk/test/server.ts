@@ -49,6 +49,8 @@ export class Server {
 	/** Accepts sockets but answers nothing. */
 	mute = false;
 	webSocket: "open" | "refused" | "hanging" | "killed" = "open";
+	/** Something in between ends each WebSocket after so long. */
+	webSocketLifeMs = Number.POSITIVE_INFINITY;
 	sse: "open" | "refused" | "problem" | "html" = "open";
 	online = true;
 	/** The next messages of this type are lost, and their links with them. */
@@ -100,7 +102,8 @@ export class Server {
 					const up = server.connect(this.#wire);
 					this.#up = server.pipe(up, () => this.#die(1006));
 					this.onopen?.();
-					if (server.webSocket === "killed") setTimeout(() => this.#die(1006), 1);
+					const lifeMs = server.webSocket === "killed" ? 1 : server.webSocketLifeMs;
+					if (Number.isFinite(lifeMs)) setTimeout(() => this.#die(1006), lifeMs);
 				}, 1);
 			}
 			send(text: string): void {

@@ -229,6 +229,47 @@ test("a server that falls silent is noticed by its missing pong", async () => {
 	client.session.leave();
 });
 
+for (const lifeMs of [100, 5_000, 30_000, 20 * 60_000]) {
+	test(`WebSockets that are killed after ${lifeMs} ms each are given up for SSE, and nothing is lost`, async () => {
+		const server = new Server();
+		server.webSocketLifeMs = lifeMs;
+		const client = connect(server);
+		await until(() => client.events.includes("first"));
+		let said = 0;
+		const answers: Promise<void>[] = [];
+		const talking = setInterval(() => {
+			answers.push(client.session.request({ type: "command", n: said }));
+			server.member?.say({ type: "command", n: said++ });
+		}, lifeMs / 7);
+		await until(() => client.session.kind === "sse", 4 * lifeMs + 10_000);
+		expect(server.sockets).toBe(3);
+		await vi.advanceTimersByTimeAsync(5 * lifeMs);
+		clearInterval(talking);
+		await until(() => client.received.length === said);
+		await Promise.all(answers);
+		expect(client.received).toEqual(numbers(said));
+		expect(server.member?.taken.map((message) => message.n)).toEqual(numbers(said));
+		expect(server.joins).toHaveLength(1);
+		expect(server.sockets).toBe(3);
+		expect(server.violations).toEqual([]);
+		client.session.leave();
+	});
+}
+
+test("WebSockets that a bad network ends now and then are opened again", async () => {
+	const server = new Server();
+	const client = connect(server);
+	await until(() => client.events.includes("first"));
+	for (const lifeMs of [5_000, 60_000, 25_000, 90_000, 40_000, 8_000]) {
+		await vi.advanceTimersByTimeAsync(lifeMs);
+		server.cut();
+		await until(() => client.session.state === "reconnecting");
+		await until(() => client.session.state === "joined");
+		expect(client.session.kind).toBe("websocket");
+	}
+	client.session.leave();
+});
+
 test("a hint that the network has changed finds a dead link at once", async () => {
 	const server = new Server();
 	const client = connect(server);
