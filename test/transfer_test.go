@@ -508,10 +508,12 @@ func TestWhatTheReceiverDeclinesIsNotSent(t *testing.T) {
 	if !errors.Is(err, refusal.New(refusal.Declined)) {
 		t.Errorf("got %v", err)
 	}
-	s.fails(refusal.Declined)
+	s.until(string(refusal.Declined))
 	if left, _ := os.ReadDir(out); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
+	startEnd(t, t.TempDir(), "receive", s.link(), out).succeeds() // the link is for whom it was meant
+	s.succeeds()
 }
 
 func TestStreams(t *testing.T) {

@@ -114,6 +114,8 @@ var eventTexts = map[string]string{
 	"told":                           "Offered to %s.",
 	"not_told":                       "Not offered to %s",
 	string(refusal.Done):             "A receiver has everything.",
+	string(refusal.Declined):         "Somebody who has the link did not want the files.",
+	string(refusal.Cancelled):        "Somebody who has the link has cancelled.",
 	string(refusal.CodeWrong):        "Somebody tried wrong words.",
 	string(refusal.CodeSpent):        "Wrong words five times: the code does not work any more; the link does.",
 	string(refusal.NotAuthentic):     "Somebody without the secret of the link tried to connect, or the server is lying. They got nothing.",

@@ -85,7 +85,7 @@ func (c *sendCmd) Run(ctx context.Context, s streams) error {
 		show.done(map[string]any{"event": "left", "stored": show.last.Stored}, "The receiver can get everything from the server.")
 		return nil
 	}
-	if unfinished != nil && (err == nil || errors.Is(err, refusal.New(refusal.Declined))) {
+	if unfinished != nil && err == nil {
 		unfinished.forget()
 	}
 	if err != nil {

@@ -359,6 +359,9 @@ func (f *fetcher) pause(now time.Time, on bool) {
 // begin makes a file wanted, with what is there already.
 func (f *fetcher) begin(i uint32) {
 	e, file := f.entries[i], f.files[i]
+	if file.state != fileWaits { // its sender has said already that it cannot be had
+		return
+	}
 	if f.choose != nil && !f.choose(i, e) {
 		file.state, f.all = fileSkipped, false
 		return
@@ -609,7 +612,7 @@ func (f *fetcher) size(now time.Time, i uint32, size int64) error {
 	if file.size >= 0 {
 		return nil
 	}
-	file.size = size
+	file.size, f.entries[i].Size = size, &size // the manifest's root is over it
 	n := blocks(size)
 	file.bytes, f.bytes = 0, f.bytes-file.bytes
 	for index := range uint32(len(file.have) * 64) {

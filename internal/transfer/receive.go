@@ -571,7 +571,7 @@ func (r *receiver) do(actions []action) {
 			r.complete = true
 			var err error
 			if len(r.failed) > 0 {
-				err = refusal.New(refusal.Code(r.failed[0].Code)).With("path", r.failed[0].Path)
+				err = theirs(refusal.Code(r.failed[0].Code)).With("path", r.failed[0].Path)
 			}
 			r.mu.Unlock()
 			if err != nil {
@@ -579,11 +579,17 @@ func (r *receiver) do(actions []action) {
 			}
 			// Else the sender answers with bye: done.
 		case doOver:
-			if a.code == refusal.Done {
+			r.mu.Lock()
+			complete := r.complete
+			r.mu.Unlock()
+			switch {
+			case a.code != refusal.Done:
+				r.end(theirs(a.code))
+			case complete:
 				r.end(nil)
-				continue
+			default:
+				r.end(refusal.Newf(refusal.Malformed, "The other side says that everything has arrived, and it has not."))
 			}
-			r.end(refusal.New(a.code))
 		}
 	}
 }

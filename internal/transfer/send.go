@@ -495,7 +495,10 @@ func (s *sender) do(actions []action) {
 			if p != nil {
 				p.close(nil)
 			}
-			if s.cfg.Receivers == 1 && (a.code == refusal.Declined || a.code == refusal.Cancelled) {
+			s.mu.Lock()
+			theirs := p != nil && s.server.takers[p.end] != nil // and not somebody's who has only looked
+			s.mu.Unlock()
+			if theirs && s.cfg.Receivers == 1 && (a.code == refusal.Declined || a.code == refusal.Cancelled) {
 				s.end(refusal.New(a.code))
 			}
 		}

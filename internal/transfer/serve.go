@@ -14,6 +14,7 @@ const waitEach = 5 * time.Second
 // One goroutine at a time.
 type server struct {
 	entries []Entry
+	streams map[uint32]bool // entries whose size was not known at first: who asks may not have heard of it
 	last    bool
 	limit   int // receivers; 0: any number
 	takers  map[string]*taker
@@ -56,7 +57,7 @@ type serveLane struct {
 }
 
 func newServer(limit int) *server {
-	return &server{limit: limit, takers: map[string]*taker{}, lanes: map[int]*serveLane{}}
+	return &server{limit: limit, streams: map[uint32]bool{}, takers: map[string]*taker{}, lanes: map[int]*serveLane{}}
 }
 
 func (s *server) take() []action {
@@ -282,6 +283,13 @@ func (s *server) want(now time.Time, l *serveLane, ranges []Range, fresh bool) e
 			return malformed("want: file")
 		}
 		e := s.entries[r.File]
+		if e.Size != nil && s.streams[r.File] {
+			n := blocks(*e.Size)
+			if r.First >= n {
+				continue
+			}
+			r.Count = min(r.Count, n-r.First)
+		}
 		switch {
 		case e.Size != nil && uint64(r.First)+uint64(r.Count) > uint64(blocks(*e.Size)):
 			return malformed("want: block")
@@ -396,7 +404,7 @@ func (s *server) next(lane int) (b block, ok bool) {
 
 // size says how long a stream was.
 func (s *server) size(i uint32, size int64) {
-	s.entries[i].Size = &size
+	s.entries[i].Size, s.streams[i] = &size, true
 	for _, l := range s.lanes {
 		l.owed = slices.DeleteFunc(l.owed, func(r Range) bool {
 			void := r.File == i && r.First >= blocks(size)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 
 	"github.com/madang-rtc/madang/internal/refusal"
 )
@@ -152,6 +153,14 @@ var endForm = regexp.MustCompile(`^[A-Za-z0-9_-]{22}$`)
 
 func malformed(what string) error {
 	return refusal.Newf(refusal.Malformed, "The other side's message is not valid: %s.", what)
+}
+
+// theirs is an end of the other side's, which may have a code that this version does not know.
+func theirs(code refusal.Code) *refusal.Refusal {
+	if !slices.ContainsFunc(refusal.Table(), func(e refusal.Entry) bool { return e.Code == code }) {
+		return refusal.Newf(refusal.Malformed, "The other side says %q.", code)
+	}
+	return refusal.New(code)
 }
 
 // parseMessage decodes and checks what needs no knowledge of the transfer. A message of an unknown type is returned as it is.

@@ -1,0 +1,136 @@
+package transfer
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/madang-rtc/madang/internal/refusal"
+)
+
+func endOf(letter string) string { return strings.Repeat(letter, 22) }
+
+func fileOf(t *testing.T, size int64) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, pattern(size), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// Whoever opens a link ends nothing for the one whose it is.
+func TestAStrangerWhoDeclinesEndsNothing(t *testing.T) {
+	node := startNode(t)
+	for _, code := range []refusal.Code{refusal.Declined, refusal.Cancelled} {
+		for _, accepted := range []bool{true, false} { // somebody has taken the link already
+			t.Run(fmt.Sprintf("%s, accepted %t", code, accepted), func(t *testing.T) {
+				t.Parallel()
+				ticket := NewTicket()
+				sender := sends(t, SendConfig{Server: node, Ticket: ticket, Paths: []string{fileOf(t, 3)}, Receivers: 1})
+				receiver := joins(t, node, ticket, roleReceiver).dial(roleSender)
+				receiver.hello(roleReceiver, endOf("A"))
+				if accepted {
+					receiver.say(message{Type: typeAccept})
+					receiver.hear(typeAccepted)
+				}
+				other := joins(t, node, ticket, roleReceiver).dial(roleSender)
+				other.hello(roleReceiver, endOf("B"))
+				other.say(message{Type: typeBye, Code: string(code)})
+				other.closed()
+				sender.until("word of it", func() bool {
+					return slices.ContainsFunc(sender.events, func(e Event) bool { return e.Code == string(code) })
+				})
+				receiver.say(message{Type: typeAccept})
+				if receiver.hear(typeAccepted) == nil {
+					t.Fatalf("the transfer has ended: %v", sender.wait())
+				}
+				receiver.say(message{Type: typeComplete})
+				if err := sender.wait(); err != nil {
+					t.Errorf("the sender ends with %v", err)
+				}
+			})
+		}
+	}
+}
+
+// Who has taken the link may end the transfer.
+func TestTheReceiverWhoCancelsEndsTheTransfer(t *testing.T) {
+	node, ticket := startNode(t), NewTicket()
+	sender := sends(t, SendConfig{Server: node, Ticket: ticket, Paths: []string{fileOf(t, 3)}, Receivers: 1})
+	receiver := joins(t, node, ticket, roleReceiver).dial(roleSender)
+	receiver.hello(roleReceiver, endOf("A"))
+	receiver.say(message{Type: typeAccept})
+	receiver.hear(typeAccepted)
+	receiver.say(message{Type: typeBye, Code: string(refusal.Cancelled)})
+	if err := sender.wait(); !errors.Is(err, refusal.New(refusal.Cancelled)) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A stream's size is known at its end, and its receiver may have come long before.
+func TestAStreamThatStillFlowsArrives(t *testing.T) {
+	node, ticket := startNode(t), NewTicket()
+	content, in := io.Pipe()
+	sender := sends(t, SendConfig{Server: node, Ticket: ticket, Stream: content, Name: "stream", Receivers: 1})
+	dir := t.TempDir()
+	receiver := receives(t, ReceiveConfig{Server: node, Ticket: ticket, Dir: dir})
+	want := pattern(3*BlockSize + 17)
+	if _, err := in.Write(want[:2*BlockSize]); err != nil {
+		t.Fatal(err)
+	}
+	receiver.until("a block of a stream that flows", func() bool { return receiver.last.Bytes >= BlockSize })
+	if _, err := in.Write(want[2*BlockSize:]); err != nil {
+		t.Fatal(err)
+	}
+	in.Close()
+	if err := receiver.wait(); err != nil {
+		t.Errorf("receive: %v", err)
+	}
+	if err := sender.wait(); err != nil {
+		t.Errorf("send: %v", err)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "stream")); err != nil || string(got) != string(want) {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+}
+
+// What the other side says may be of a version that does not exist yet, or a lie.
+func TestASenderThatEndsInItsOwnWords(t *testing.T) {
+	node := startNode(t)
+	for name, c := range map[string]struct {
+		says []message
+		want refusal.Code
+	}{
+		"an unknown code": {[]message{{Type: typeBye, Code: "nonsense"}}, refusal.Malformed},
+		"an unknown code for a file": {[]message{
+			{Type: typeManifest, From: new(uint32(0)), Entries: []Entry{{Path: "a", Size: new(int64(3))}}, Last: true},
+			{Type: typeAccepted}, {Type: typeFailed, File: new(uint32(0)), Code: "nonsense"},
+		}, refusal.Malformed},
+		"done, before anything has come": {[]message{
+			{Type: typeManifest, From: new(uint32(0)), Entries: []Entry{{Path: "a", Size: new(int64(3))}}, Last: true},
+			{Type: typeAccepted}, {Type: typeBye, Code: string(refusal.Done)},
+		}, refusal.Malformed},
+		"done, at once": {[]message{{Type: typeBye, Code: string(refusal.Done)}}, refusal.Malformed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ticket := NewTicket()
+			sender := joins(t, node, ticket, roleSender)
+			receiver := receives(t, ReceiveConfig{Server: node, Ticket: ticket, Dir: t.TempDir()})
+			l := sender.answer()
+			l.hello(roleSender, endOf("S"))
+			for _, m := range c.says {
+				l.say(m)
+			}
+			if err := receiver.wait(); !errors.Is(err, refusal.New(c.want)) {
+				t.Errorf("got %v, want %s", err, c.want)
+			}
+		})
+	}
+}
