@@ -27,8 +27,8 @@ const (
 // A Queue is the bounded queue of one link, between a channel's owner and whoever writes. It is safe for concurrent use.
 type Queue struct {
 	// pump makes sure that somebody writes what is queued. It is called with mu held, and must not block.
-	pump    func()
-	overrun atomic.Bool
+	pump func()
+	cut  atomic.Bool
 
 	mu     sync.Mutex // guards what follows; nothing blocks under it
 	items  []Item
@@ -51,9 +51,7 @@ func (q *Queue) Deliver(seq uint64, e channel.Event) {
 	}
 	q.bytes += channel.EventBytes(e)
 	if len(q.items) >= maxItems || q.bytes > maxBytes {
-		q.overrun.Store(true)
-		q.closed = true
-		q.items = nil
+		q.cutLocked()
 		return
 	}
 	q.items = append(q.items, Item{seq, e})
@@ -92,8 +90,26 @@ func (q *Queue) Ending() bool {
 	return q.closed || q.bye != nil
 }
 
-// Overrun reports whether the queue was full: the link is beyond help, and has to be aborted.
-func (q *Queue) Overrun() bool { return q.overrun.Load() }
+// Cut ends the link of a client that does not read: what is queued is dropped, and the last word is slow_client. It is for the client that goes on in time; the
+// link of one that does not has to be aborted. A queue that is full cuts itself.
+func (q *Queue) Cut() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.cutLocked()
+}
+
+func (q *Queue) cutLocked() {
+	q.cut.Store(true)
+	q.items, q.bytes = nil, 0
+	if q.closed || q.bye != nil {
+		return
+	}
+	q.bye = refusal.New(refusal.SlowClient)
+	q.pump()
+}
+
+// IsCut reports whether the client has not read for too long. What Take has returned before need not be written any more.
+func (q *Queue) IsCut() bool { return q.cut.Load() }
 
 // Detach drops what is queued, unless the last words are to be written.
 func (q *Queue) Detach() {

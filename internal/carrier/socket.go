@@ -32,7 +32,7 @@ type SocketConfig struct {
 // A Socket is the server's end of a WebSocket. Its user reads; a goroutine of its own runs only while there is something to write.
 //
 // Contexts given to the websocket package never end: it would make a timer or a callback for every read and write, and close the connection when one
-// ends. The user's sweep looks at Stuck and calls Abort instead.
+// ends. The user's sweep looks at Stuck and calls Cut or Abort instead.
 type Socket struct {
 	// Set at construction.
 	cfg      SocketConfig
@@ -235,6 +235,9 @@ func (s *Socket) write() {
 			continue
 		}
 		for _, it := range batch {
+			if q.IsCut() {
+				break
+			}
 			if s.cfg.Write(frames, it) != nil {
 				s.finish()
 				return

@@ -303,7 +303,7 @@ func (s *Server) sweep() {
 		quiet := now - time.Duration(l.heard.Load())
 		switch {
 		case l.condemned:
-		case l.Overrun() || l.socket.Stuck(s.cfg.WriteTimeout):
+		case l.IsCut() || l.socket.Stuck(s.cfg.WriteTimeout):
 			l.condemned = true
 			l.socket.Abort()
 		case !l.open && quiet > s.cfg.HandshakeTimeout:

@@ -455,13 +455,94 @@ func TestClientThatNeverReads(t *testing.T) {
 	s.eventually(t, func(st signalserver.Stats) bool { return st.WebSocket == 2 })
 }
 
+// TestSlowClientIsTold: a client that has read nothing for too long, and then goes on, finds out why its link is over. Resumed, it misses nothing.
+func TestSlowClientIsTold(t *testing.T) {
+	type reader func() (m signal.ServerMessage, seq uint64)
+	for name, open := range map[string]func(*testing.T, *server) (next reader, refused func() answer){
+		"websocket": func(t *testing.T, s *server) (reader, func() answer) {
+			r := s.dial(t)
+			r.say(hello)
+			return func() (signal.ServerMessage, uint64) {
+				m, seq, err := r.next()
+				if err != nil {
+					t.Fatal(err)
+				}
+				return m, seq
+			}, nil
+		},
+		"sse": func(t *testing.T, s *server) (reader, func() answer) {
+			st := s.stream(t, hello)
+			return st.nextNumbered, func() answer { return s.post(t, `{"link":"`+st.link+`","messages":[{"type":"ping","t":1}]}`, "") }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, channel.Config{MailboxBytes: 64 << 20}, signalserver.Config{WriteTimeout: time.Second, MessagesPerSecond: 1e6, MessageBurst: 1e6})
+			sender := s.join(t, "demo", as("sender"))
+			next, refused := open(t, s)
+			m, _ := next()
+			joined, ok := m.(*signal.Joined)
+			if !ok {
+				t.Fatalf("got %+v", m)
+			}
+			// More than the buffers of the networks take, less than the link's queue.
+			const count = 110
+			data := json.RawMessage(`"` + strings.Repeat("x", 60<<10) + `"`)
+			for range count {
+				sender.must(&signal.Signal{To: joined.Peer, Data: data})
+			}
+			s.eventually(t, func(st signalserver.Stats) bool { return st.Slow == 1 })
+			if refused != nil {
+				if a := refused(); a.Code != string(refusal.SlowClient) || a.Retry != string(refusal.RetryResume) {
+					t.Errorf("a POST to the link got %+v", a)
+				}
+			}
+			var received uint64
+			signals := 0
+			read := func(next reader) *signal.Bye {
+				for {
+					m, seq := next()
+					if seq != 0 && seq != received+1 {
+						t.Fatalf("the message %d comes after %d", seq, received)
+					}
+					received = max(received, seq)
+					switch m := m.(type) {
+					case *signal.FromSignal:
+						if signals++; signals == count {
+							return nil
+						}
+					case *signal.Bye:
+						return m
+					}
+				}
+			}
+			bye := read(next)
+			if bye == nil || bye.Code != string(refusal.SlowClient) || bye.Retry != string(refusal.RetryResume) {
+				t.Fatalf("after %d of %d messages: %+v", signals, count, bye)
+			}
+			t.Logf("%d of %d messages had been written", signals, count)
+			again := s.dial(t)
+			again.say(fmt.Sprintf(`{"type":"resume","peer":%q,"secret":%q,"received":%d}`, joined.Peer, joined.Resume.Secret, received))
+			if bye := read(func() (signal.ServerMessage, uint64) {
+				m, seq, err := again.next()
+				if err != nil {
+					t.Fatal(err)
+				}
+				return m, seq
+			}); bye != nil {
+				t.Errorf("resumed, after %d of %d messages: %+v", signals, count, bye)
+			}
+			never[*signal.PeerLeft](sender, nil)
+		})
+	}
+}
+
 // TestAcknowledgedButNotRead: a client that acknowledges what it does not read cannot make the server queue without end.
 func TestAcknowledgedButNotRead(t *testing.T) {
 	s := start(t, channel.Config{}, signalserver.Config{WriteTimeout: time.Hour, MessagesPerSecond: 1e6, MessageBurst: 1e6})
 	sender := s.join(t, "demo", as("sender"))
 	liar, joined := s.joinRaw(t)
 	data := json.RawMessage(`"` + strings.Repeat("x", 60<<10) + `"`)
-	for n := 1; ; n++ {
+	for n := 1; s.signal.Stats().Slow == 0; n++ {
 		if n > 2000 {
 			t.Fatal("120 MB are queued for a client that reads nothing")
 		}
@@ -476,12 +557,10 @@ func TestAcknowledgedButNotRead(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			taken = snap.Members[1].Mailbox == 0 || !snap.Members[1].Linked
-		}
-		if s.signal.Stats().Slow > 0 {
-			break
+			taken = snap.Members[1].Mailbox == 0 || s.signal.Stats().Slow > 0
 		}
 	}
+	liar.bye(refusal.SlowClient, websocket.StatusPolicyViolation)
 	never[*signal.PeerLeft](sender, nil) // the link is over, the session is not
 }
 
@@ -631,17 +710,23 @@ func (s *server) stream(t *testing.T, first string) *stream {
 
 func (st *stream) next() signal.ServerMessage {
 	st.t.Helper()
+	m, _ := st.nextNumbered()
+	return m
+}
+
+func (st *stream) nextNumbered() (signal.ServerMessage, uint64) {
+	st.t.Helper()
 	for {
 		line, err := st.in.ReadString('\n')
 		if err != nil {
 			st.t.Fatal(err)
 		}
 		if data, ok := strings.CutPrefix(line, "data: "); ok {
-			m, _, err := signal.ParseServer([]byte(data))
+			m, seq, err := signal.ParseServer([]byte(data))
 			if err != nil {
 				st.t.Fatal(err)
 			}
-			return m
+			return m, seq
 		}
 		if line != "\n" && line[0] != ':' {
 			st.t.Fatalf("got the line %q", line)

@@ -28,7 +28,7 @@ type link struct {
 	name    string // SSE: the name by which POSTs find it; WebSocket: empty
 	// abort closes the connection at once, without goodbye. It does not block. It is called with server.mu held, or by a task of the link.
 	abort func()
-	// stuck reports whether one write has taken longer than a limit. nil: writes have deadlines.
+	// stuck reports whether one write has taken longer than a limit.
 	stuck func(limit time.Duration) bool
 
 	// Atomic. Times are since the server's epoch.
@@ -37,8 +37,8 @@ type link struct {
 	member atomic.Pointer[channel.Membership]
 
 	// Guarded by server.mu.
-	open      bool // has joined
-	condemned bool // the sweep has closed it
+	open  bool          // has joined
+	ended time.Duration // since the server's epoch: when the sweep has ended it; 0: it has not
 
 	// Guarded by reading: one message at a time.
 	reading sync.Mutex

@@ -52,7 +52,7 @@ type Config struct {
 	PingInterval     time.Duration // that clients are told; default 15 s
 	IdleTimeout      time.Duration // of a link without a message from the client; default 45 s
 	HandshakeTimeout time.Duration // for the first message; default 10 s
-	WriteTimeout     time.Duration // for one message to be taken by the client's network; default 10 s
+	WriteTimeout     time.Duration // for one message to be taken by the client's network, and then once more for the reason why the link ends; default 10 s
 	DrainTimeout     time.Duration // for saying goodbye when Run's context has ended; default 5 s
 
 	MessagesPerSecond float64 // from one client; default 100
@@ -323,11 +323,14 @@ func (s *Server) sweep() {
 	for l := range s.links {
 		silent := now - time.Duration(l.heard.Load())
 		switch {
-		case l.condemned:
-		case l.Overrun() || l.stuck != nil && l.stuck(s.cfg.WriteTimeout):
+		case l.ended != 0:
+			if now-l.ended > s.cfg.WriteTimeout { // it has not read why
+				l.abort()
+			}
+		case l.IsCut() || l.stuck(s.cfg.WriteTimeout):
 			s.counts.slow.Add(1)
-			l.condemned = true
-			l.abort()
+			l.ended = now
+			l.Cut()
 		case !l.open && silent > s.cfg.HandshakeTimeout:
 			if !l.Ending() {
 				s.counts.timedOut.Add(1)
@@ -335,7 +338,7 @@ func (s *Server) sweep() {
 			}
 		case l.open && silent > s.cfg.IdleTimeout:
 			s.counts.timedOut.Add(1)
-			l.condemned = true
+			l.ended = now
 			l.abort()
 		default:
 			if at := l.iceDue.Load(); at != 0 && int64(now) >= at {

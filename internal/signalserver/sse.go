@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/madang-rtc/madang/internal/carrier"
@@ -28,6 +29,13 @@ type sseLink struct {
 	wake    chan struct{} // capacity 1: something is queued
 	gone    chan struct{} // closed by abort
 	aborted sync.Once
+
+	writing atomic.Int64 // when the write that runs now began, since the server's epoch; 0: none
+}
+
+func (l *sseLink) isStuck(limit time.Duration) bool {
+	since := l.writing.Load()
+	return since != 0 && l.server.now()-time.Duration(since) > limit
 }
 
 func (s *Server) servePost(w http.ResponseWriter, r *http.Request) {
@@ -75,6 +83,9 @@ func (l *link) receiveAll(messages [][]byte) *refusal.Refusal {
 	l.reading.Lock()
 	defer l.reading.Unlock()
 	for _, m := range messages {
+		if l.IsCut() {
+			return refusal.New(refusal.SlowClient)
+		}
 		if l.Ending() {
 			return refusal.New(refusal.LinkUnknown)
 		}
@@ -97,6 +108,7 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, address net
 		}
 	})
 	l.abort = func() { l.aborted.Do(func() { close(l.gone) }) }
+	l.stuck = l.isStuck
 	if refused := s.admitLink(l.link); refused != nil {
 		s.problem(w, 0, refused)
 		return
@@ -143,6 +155,9 @@ func (s *Server) serveStream(w http.ResponseWriter, r *http.Request, address net
 			continue
 		}
 		for _, it := range batch {
+			if l.IsCut() {
+				break
+			}
 			if buf, err = l.encode(buf[:0], it); err != nil {
 				s.cfg.Logger.Error("encode message", "err", err)
 				return
@@ -163,9 +178,12 @@ func (l *sseLink) event(w http.ResponseWriter, rc *http.ResponseController, befo
 		}
 		data = compact.Bytes()
 	}
-	if err := rc.SetWriteDeadline(time.Now().Add(l.server.cfg.WriteTimeout)); err != nil {
+	// The sweep cuts the link after WriteTimeout; a write that comes to its end in the same time again is followed by the reason.
+	if err := rc.SetWriteDeadline(time.Now().Add(2 * l.server.cfg.WriteTimeout)); err != nil {
 		return err
 	}
+	l.writing.Store(int64(l.server.now()))
+	defer l.writing.Store(0)
 	out := make([]byte, 0, len(before)+len(data)+len("data: \n\n"))
 	out = append(append(append(append(out, before...), "data: "...), data...), "\n\n"...)
 	if _, err := w.Write(out); err != nil {
