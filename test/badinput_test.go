@@ -371,16 +371,93 @@ func TestClientThatNeverReads(t *testing.T) {
 		t.Errorf("a message took %v to a client that reads", worst)
 	}
 	// What the deaf one finds when it reads at last ends with the reason.
-	last := message{}
+	if m := deaf.await(ctx, "bye"); m.code() != "mailbox_full" {
+		t.Errorf("got %v, want mailbox_full", m)
+	}
+	wantHealthy(t, node)
+}
+
+// TestSlowClientIsToldAndComesBack: two members acknowledge what they do not read, over WebSocket and over SSE. When a write to them has been stuck for ten seconds their links
+// end; reading on, they find slow_client, and resume.
+func TestSlowClientIsToldAndComesBack(t *testing.T) {
+	t.Parallel()
+	node := serve(t, lab.NodeConfig{})
+	ctx := within(t, 2*time.Minute)
+	good, sender := joinWire(ctx, t, node.HTTP, "slow", "good"), joinWire(ctx, t, node.HTTP, "slow", "sender")
+	socket, stream := dialWire(ctx, t, node.HTTP), dialSSE(ctx, t, node.HTTP, joinMessage("slow", "stream"))
+	socket.send(ctx, joinMessage("slow", "socket"))
+	type member struct {
+		next     func(context.Context) (message, error)
+		send     func(context.Context, message) message // returns what the answer to a refused POST says
+		peer     string
+		secret   string
+		received int
+	}
+	members := []*member{
+		{next: socket.next, send: func(ctx context.Context, m message) message { socket.send(ctx, m); return nil }},
+		{next: stream.next, send: stream.send},
+	}
+	await := func(m *member, kind string) message {
+		t.Helper()
+		for {
+			got, err := m.next(ctx)
+			if err != nil {
+				t.Fatalf("waiting for %s: %v", kind, err)
+			}
+			if seq, ok := got["seq"].(float64); ok {
+				m.received = max(m.received, int(seq))
+			}
+			if got.kind() == kind {
+				return got
+			}
+		}
+	}
+	for _, m := range members {
+		joined := await(m, "joined")
+		m.peer, _ = joined["peer"].(string)
+		m.secret, _ = joined["resume"].(map[string]any)["secret"].(string)
+	}
+	command := func(seq int, text string) {
+		t.Helper()
+		sender.send(ctx, message{"type": "command", "seq": seq, "name": "x", "data": text})
+		good.send(ctx, message{"type": "ack", "seq": good.await(ctx, "command")["seq"]})
+	}
+	command(1, "the last that they read")
+	for _, m := range members {
+		await(m, "command")
+	}
+	text := strings.Repeat("x", 60<<10)
+	const last = 110 // more than the buffers of the networks take, less than a link's queue
+	for seq := 2; seq <= last; seq++ {
+		command(seq, text)
+		for _, m := range members {
+			m.send(ctx, message{"type": "ack", "seq": m.received + seq - 1})
+		}
+	}
 	for {
-		m, err := deaf.next(ctx)
-		if err != nil {
+		_, metrics := metricsOf(t, node.HTTP+"/metrics", nil)
+		if strings.Contains(metrics, `madang_links_total{outcome="slow"} 2`) {
 			break
 		}
-		last = m
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatal("both read nothing, and keep their links")
+		}
 	}
-	if last.kind() == "bye" && last.code() != "mailbox_full" && last.code() != "slow_client" {
-		t.Errorf("got %v, want mailbox_full or slow_client", last)
+	if problem := members[1].send(ctx, message{"type": "ping", "t": 1}); problem["code"] != "slow_client" || problem["retry"] != "resume" {
+		t.Errorf("a POST to the link got %v", problem)
+	}
+	for i, m := range members {
+		acknowledged := m.received + last - 1
+		if bye := await(m, "bye"); bye.code() != "slow_client" || bye["retry"] != "resume" {
+			t.Errorf("member %d: got %v, want slow_client", i, bye)
+		}
+		again := dialWire(ctx, t, node.HTTP)
+		again.send(ctx, message{"type": "resume", "peer": m.peer, "secret": m.secret, "received": acknowledged})
+		if got := again.await(ctx, "resumed", "bye"); got.kind() != "resumed" {
+			t.Errorf("member %d: got %v, want resumed", i, got)
+		}
 	}
 	wantHealthy(t, node)
 }

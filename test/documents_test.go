@@ -81,35 +81,16 @@ func TestTheOperationsGuideNamesEveryMetric(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	node := serve(t, lab.NodeConfig{Args: []string{relayLoopback, listenMetrics}})
-	for _, url := range []string{node.HTTP + "/metrics", strings.TrimSuffix(node.Metrics, "/metrics") + "/v1/node"} {
-		res, err := http.Get(url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		res.Body.Close()
-		if res.StatusCode != http.StatusNotFound {
-			t.Errorf("%s: got %s, want 404: each port answers its own", url, res.Status)
-		}
-	}
+	node := serve(t, lab.NodeConfig{Args: []string{relayLoopback}})
 	visit{}.doctor(t, node.HTTP).wrong() // joins and relays, so that there is something to count
 	administer(t, node, "PATCH", "/v1/projects/sandbox", message{"settings": message{"depotBytes": 1 << 20}})
 	hash := strings.Repeat("A", 43)
 	if status, got := request(t, http.DefaultClient, "PUT", node.HTTP+"/v1/depots/abcdefghij234567", message{"key": project.SandboxKey, "upload": hash, "read": hash}, nil); status != http.StatusOK {
 		t.Fatalf("make a depot: %d %v", status, got)
 	}
-	request, err := http.NewRequestWithContext(within(t, patience), http.MethodGet, node.Metrics, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	metrics, err := io.ReadAll(response.Body)
-	if err != nil {
-		t.Fatal(err)
+	status, metrics := metricsOf(t, node.HTTP+"/metrics", nil)
+	if status != http.StatusOK {
+		t.Fatalf("got %d %s", status, metrics)
 	}
 	names := func(pattern string, in []byte) []string {
 		found := map[string]bool{}
@@ -118,9 +99,62 @@ func TestTheOperationsGuideNamesEveryMetric(t *testing.T) {
 		}
 		return slices.Sorted(maps.Keys(found))
 	}
-	got, want := names("(?m)^\\| `(madang_[a-z_]+)` ", guide), names("(?m)^(madang_[a-z_]+)", metrics)
+	got, want := names("(?m)^\\| `(madang_[a-z_]+)` ", guide), names("(?m)^(madang_[a-z_]+)", []byte(metrics))
 	if len(want) == 0 || !slices.Equal(got, want) {
 		t.Errorf("docs/operations.md names the metrics\n%v, want\n%v", got, want)
+	}
+}
+
+// metricsOf asks for metrics.
+func metricsOf(t testing.TB, url string, header http.Header) (status int, body string) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(within(t, patience), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, values := range header {
+		r.Header[name] = values
+	}
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(b)
+}
+
+// TestWhoReadsMetrics: the administrator does, and in development what runs on the same machine.
+func TestWhoReadsMetrics(t *testing.T) {
+	t.Parallel()
+	development := serve(t, lab.NodeConfig{Args: []string{listenMetrics}})
+	production := serve(t, lab.NodeConfig{Args: []string{"--public-url", "https://call.example.com"}})
+	bearer := func(token any) http.Header { return http.Header{"Authorization": {"Bearer " + token.(string)}} }
+	admin := bearer(administer(t, production, "POST", "/v1/admin-token", nil)["token"])
+	administer(t, production, "POST", "/v1/projects", message{"id": "shop", "name": "Shop"})
+	key := bearer(administer(t, production, "POST", "/v1/projects/shop/keys", message{"kind": "server", "name": "x", "cidrs": []string{"127.0.0.0/8"}})["key"])
+	for name, test := range map[string]struct {
+		url    string
+		header http.Header
+		status int
+		want   string
+	}{
+		"this machine, in development":  {development.HTTP + "/metrics", nil, 200, "madang_build_info"},
+		"through a proxy on it":         {development.HTTP + "/metrics", http.Header{"X-Forwarded-For": {"203.0.113.7"}}, 401, `"credentials_missing"`},
+		"through another kind of proxy": {development.HTTP + "/metrics", http.Header{"Forwarded": {"for=203.0.113.7"}}, 401, `"credentials_missing"`},
+		"a port of its own":             {development.Metrics, http.Header{"X-Forwarded-For": {"203.0.113.7"}}, 200, "madang_build_info"},
+		"which answers nothing else":    {strings.TrimSuffix(development.Metrics, "/metrics") + "/v1/node", nil, 404, ""},
+		"this machine, in production":   {production.HTTP + "/metrics", nil, 401, `"credentials_missing"`},
+		"the administrator":             {production.HTTP + "/metrics", admin, 200, "madang_build_info"},
+		"another token":                 {production.HTTP + "/metrics", bearer("mad_" + strings.Repeat("x", 52)), 401, `"key_unknown"`},
+		"a server key":                  {production.HTTP + "/metrics", key, 403, `"forbidden"`},
+	} {
+		if status, body := metricsOf(t, test.url, test.header); status != test.status || !strings.Contains(body, test.want) {
+			t.Errorf("%s: got %d %.300s, want %d and %s", name, status, body, test.status, test.want)
+		}
 	}
 }
 

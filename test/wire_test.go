@@ -3,10 +3,14 @@
 package test
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -39,11 +43,15 @@ func dialWire(ctx context.Context, t testing.TB, base string) *wire {
 	return &wire{conn: conn, t: t}
 }
 
+func joinMessage(channel, name string) message {
+	return message{"type": "join", "version": 1, "channel": channel, "key": sandboxKey, "instance": rand.Text(), "name": name}
+}
+
 // joinWire joins a channel with the sandbox key.
 func joinWire(ctx context.Context, t testing.TB, base, channel, name string) *wire {
 	t.Helper()
 	w := dialWire(ctx, t, base)
-	w.send(ctx, message{"type": "join", "version": 1, "channel": channel, "key": sandboxKey, "instance": rand.Text(), "name": name})
+	w.send(ctx, joinMessage(channel, name))
 	m := w.await(ctx, "joined", "bye")
 	if m.kind() != "joined" {
 		t.Fatalf("got %v, want joined", m)
@@ -90,6 +98,66 @@ func (w *wire) await(ctx context.Context, types ...string) message {
 			}
 		}
 	}
+}
+
+// An sse is the same over SSE and POST.
+type sse struct {
+	url, link string
+	lines     *bufio.Scanner
+	t         testing.TB
+}
+
+// dialSSE opens a link with its first message.
+func dialSSE(ctx context.Context, t testing.TB, base string, first message) *sse {
+	t.Helper()
+	s := &sse{url: base + "/v1/signal", t: t}
+	res := s.post(ctx, message{"messages": []message{first}})
+	t.Cleanup(func() { res.Body.Close() })
+	s.lines = bufio.NewScanner(res.Body)
+	s.lines.Buffer(nil, 1<<20)
+	m, err := s.next(ctx)
+	if err != nil || m.kind() != "link" {
+		t.Fatalf("the stream begins with %v, %v", m, err)
+	}
+	s.link, _ = m["link"].(string)
+	return s
+}
+
+func (s *sse) post(ctx context.Context, body message) *http.Response {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url, strings.NewReader(js(body)))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("Accept", "text/event-stream")
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return res
+}
+
+// send posts one message, and returns the problem document of one that is refused.
+func (s *sse) send(ctx context.Context, m message) (problem message) {
+	s.t.Helper()
+	res := s.post(ctx, message{"link": s.link, "messages": []message{m}})
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusNoContent {
+		if err := json.NewDecoder(res.Body).Decode(&problem); err != nil {
+			s.t.Fatalf("%s: %v", res.Status, err)
+		}
+	}
+	return problem
+}
+
+// next reads one message; the context of dialSSE bounds it.
+func (s *sse) next(context.Context) (m message, err error) {
+	for s.lines.Scan() {
+		if data, ok := strings.CutPrefix(s.lines.Text(), "data: "); ok {
+			return m, json.Unmarshal([]byte(data), &m)
+		}
+	}
+	return nil, cmp.Or(s.lines.Err(), io.EOF)
 }
 
 // serveRefused starts a node that must not come up, and returns why it did not.

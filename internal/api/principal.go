@@ -121,6 +121,24 @@ func (a *API) identify(ctx context.Context, credentials string, address netip.Ad
 	return principal{project: key.Project, id: key.ID, secret: credentials}, nil
 }
 
+// errNotAdmin refuses those who are somebody else.
+var errNotAdmin = refusal.Newf(refusal.Forbidden, "Only the node's administrator may do this.")
+
+// AdminOnly lets those through to h who show the administrator's token.
+func (a *API) AdminOnly(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p, err := a.authenticate(r)
+		if err == nil && !p.admin {
+			err = errNotAdmin
+		}
+		if err != nil {
+			a.write(w, r, err)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
 // admit is huma's middleware: it holds requests to what their operation allows.
 func (a *API) admit(ctx huma.Context, next func(huma.Context)) {
 	access, known := ctx.Operation().Metadata[metadataAccess].(access)
@@ -137,7 +155,7 @@ func (a *API) admit(ctx huma.Context, next func(huma.Context)) {
 	case got.id == "":
 		err = refusal.New(refusal.CredentialsMissing)
 	case access == adminOnly && !got.admin:
-		err = refusal.Newf(refusal.Forbidden, "Only the node's administrator may do this.")
+		err = errNotAdmin
 	}
 	if err != nil {
 		r, w := humago.Unwrap(ctx)

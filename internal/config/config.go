@@ -29,7 +29,7 @@ type Config struct {
 	ACMERoot       string         `name:"acme-root" help:"Root certificates (PEM) to trust for --acme-directory." env:"MADANG_ACME_ROOT" placeholder:"FILE"`
 	ACMEEmail      string         `name:"acme-email" help:"Contact that the certificate authority may warn." env:"MADANG_ACME_EMAIL" placeholder:"MAIL"`
 	ListenHTTP     string         `name:"listen-http" help:"With --domain: TCP address that answers certificate challenges and redirects to HTTPS." default:":80" env:"MADANG_LISTEN_HTTP" placeholder:"ADDR"`
-	ListenMetrics  string         `name:"listen-metrics" help:"TCP address that answers GET /metrics, for Prometheus, to whoever reaches it: 127.0.0.1:9464, say. Default: none." env:"MADANG_LISTEN_METRICS" placeholder:"ADDR"`
+	ListenMetrics  string         `name:"listen-metrics" help:"TCP address that answers GET /metrics to whoever reaches it, without a token: 127.0.0.1:9464, say. Default: none." env:"MADANG_LISTEN_METRICS" placeholder:"ADDR"`
 	RelayPorts     PortRange      `name:"relay-ports" help:"UDP ports that TURN allocations use." default:"49152-65535" env:"MADANG_RELAY_PORTS" placeholder:"MIN-MAX"`
 	RelayAllow     []netip.Prefix `name:"relay-allow" help:"Networks that TURN may reach although they are private (closed networks, tests)." env:"MADANG_RELAY_ALLOW" placeholder:"CIDR"`
 	TrustedProxies []netip.Prefix `name:"trusted-proxies" help:"Networks of proxies whose X-Forwarded-For is believed." env:"MADANG_TRUSTED_PROXIES" placeholder:"CIDR"`

@@ -3,12 +3,12 @@ package server
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/madang-rtc/madang/internal/channel"
 	"github.com/madang-rtc/madang/internal/depot"
@@ -45,11 +45,28 @@ func (s *Server) registerOperations(routes *http.ServeMux) {
 	})
 }
 
-// metricsHandler serves /metrics, on a port of its own: numbers of projects are nobody else's business, and behind a proxy everybody comes from this machine.
-func metricsHandler(registry *prometheus.Registry) http.Handler {
+// metricsOn returns a mux with /metrics alone, for a port of its own.
+func metricsOn(metrics http.Handler) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", metrics)
 	return mux
+}
+
+// forThisMachine serves open to programs on this machine that show no credentials, and guarded to all others. Behind a proxy everybody comes from this machine: that a
+// request was passed on shows in its headers, of which a proxy that is honest sets one.
+func forThisMachine(open, guarded http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		peer, err := netip.ParseAddrPort(r.RemoteAddr)
+		local := err == nil && peer.Addr().Unmap().IsLoopback()
+		for _, h := range []string{"Authorization", "Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"} {
+			local = local && len(r.Header[h]) == 0
+		}
+		if local {
+			open.ServeHTTP(w, r)
+		} else {
+			guarded.ServeHTTP(w, r)
+		}
+	})
 }
 
 // A probe keeps an answer for a second: to ask is to write to the disk, and everybody may.

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/madang-rtc/madang/internal/api"
 	"github.com/madang-rtc/madang/internal/auth"
@@ -188,6 +189,12 @@ func (s *Server) build() error {
 	routes.Handle("/v1/", withReadDeadline(administration.Handler()))
 	pages.Register(routes)
 	s.registerOperations(routes)
+	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	guarded := administration.AdminOnly(metrics) // numbers of projects are nobody else's business
+	if c.Development() {
+		guarded = forThisMachine(metrics, guarded)
+	}
+	routes.Handle("GET /metrics", guarded)
 
 	control, err := listenControl(c.Data)
 	if err != nil {
@@ -221,7 +228,7 @@ func (s *Server) build() error {
 		}
 		s.onCleanUp(func() { l.Close() })
 		s.ready.Metrics = "http://" + reachable(addrPort(l.Addr())) + "/metrics"
-		s.parts = append(s.parts, part{"metrics", s.serveHTTP(l, metricsHandler(registry))})
+		s.parts = append(s.parts, part{"metrics", s.serveHTTP(l, metricsOn(metrics))})
 	}
 	s.parts = append(s.parts, []part{
 		{"http", s.serveHTTP(mux.HTTP(), plain)},
