@@ -1,3 +1,4 @@
+import { abortable } from "./abort.js";
 import type { BitrateLimits, CodecPreferences } from "./connection.js";
 import { Emitter } from "./emitter.js";
 import { aborted, MadangError, quiet } from "./errors.js";
@@ -245,7 +246,10 @@ export class Channel extends Emitter<ChannelEvents> {
 			if (hint !== "visible") this.#wake();
 		}, this.#end.signal);
 		if (typeof window !== "undefined") {
-			window.addEventListener("pagehide", () => void this.leave(), { signal: this.#end.signal });
+			// A page that goes into the back-forward cache may come back, and resumes then.
+			window.addEventListener("pagehide", (event) => event.persisted || void this.leave(), {
+				signal: this.#end.signal,
+			});
 		}
 		if (options.media instanceof Promise) {
 			options.media.then(
@@ -399,9 +403,9 @@ export class Channel extends Emitter<ChannelEvents> {
 	}
 
 	/** The figures of all connections, by peer id. */
-	async stats(): Promise<ReadonlyMap<string, PeerStats>> {
+	async stats(options: { signal?: AbortSignal | undefined } = {}): Promise<ReadonlyMap<string, PeerStats>> {
 		const peers = [...this.#peers.values()];
-		const all = await Promise.all(peers.map((peer) => peer.stats()));
+		const all = await abortable(Promise.all(peers.map((peer) => peer.stats())), options.signal);
 		return new Map(peers.map((peer, index) => [peer.id, all[index] as PeerStats]));
 	}
 
@@ -551,11 +555,15 @@ export class Channel extends Emitter<ChannelEvents> {
 		}
 	}
 
-	/** About the connection to the peer, or about something else that the two have with each other. */
 	#signal(peer: Peer | undefined, data: unknown): void {
-		const transfer = typeof data === "object" && data !== null && "transfer" in data;
-		if (transfer || this.#options.connect === false) peer?.emit("signal", data);
+		if (this.#foreign(data)) peer?.emit("signal", data);
 		else peer?.live?.receive(data as SignalData);
+	}
+
+	/** Whether a signal is not about the connection to the peer, but about something else that the two have with each other. */
+	#foreign(data: unknown): boolean {
+		const transfer = typeof data === "object" && data !== null && "transfer" in data;
+		return transfer || this.#options.connect === false;
 	}
 
 	#command(message: ServerMessage): void {
@@ -575,14 +583,18 @@ export class Channel extends Emitter<ChannelEvents> {
 	}
 
 	#refused(message: object, error: MadangError): void {
-		const { type, to } = message as { type?: string; to?: unknown };
+		const { type, to, data } = message as { type?: string; to?: unknown; data?: unknown };
 		if (type === "signal") {
-			// Gone meanwhile, which another message says; or too many messages, so that what was refused has to be said again.
-			const connection = this.#peers.get(String(to))?.live;
-			if (error.code === "rate_limited" && connection) {
-				setTimeout(() => connection.resend(), error.retryAfterMs ?? 1_000);
+			if (error.code === "peer_not_found") return; // gone meanwhile, which another message says
+			if (error.code === "rate_limited") {
+				const peer = this.#peers.get(String(to));
+				setTimeout(() => {
+					if (!peer || this.#peers.get(peer.id) !== peer) return;
+					if (this.#foreign(data)) peer.signal(data);
+					else peer.live?.repeat(data as SignalData);
+				}, error.retryAfterMs ?? 1_000);
+				return;
 			}
-			if (error.code === "rate_limited" || error.code === "peer_not_found") return;
 		}
 		this.emit("error", error);
 	}

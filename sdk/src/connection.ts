@@ -747,6 +747,14 @@ export class Connection extends Emitter<ConnectionEvents> {
 		this.wake();
 	}
 
+	/** The server has refused a signal, since there were too many at once: says it again where it still counts. */
+	repeat(data: SignalData): void {
+		const attempt = this.#attempt;
+		if (!attempt || attempt.id !== data.pc) return;
+		if (data.description?.type !== "offer") this.#host.signal(data);
+		else if (attempt.pc.signalingState === "have-local-offer") this.#describe(attempt);
+	}
+
 	/** Signals reach the server again, or the network may have changed: looks whether the path still works. */
 	wake(): void {
 		const attempt = this.#attempt;

@@ -47,8 +47,8 @@ export class Media extends Emitter<{ "devices-changed": [devices: Devices] }> {
 	}
 
 	/** Lists what is connected. */
-	async devices(): Promise<Devices> {
-		const all = (await mediaDevices()?.enumerateDevices()) ?? [];
+	async devices(options: { signal?: AbortSignal | undefined } = {}): Promise<Devices> {
+		const all = await abortable(mediaDevices()?.enumerateDevices() ?? Promise.resolve([]), options.signal);
 		const of = (kind: MediaDeviceKind) => all.filter((device) => device.kind === kind);
 		return { microphones: of("audioinput"), cameras: of("videoinput"), speakers: of("audiooutput") };
 	}
@@ -64,10 +64,15 @@ export class Media extends Emitter<{ "devices-changed": [devices: Devices] }> {
 	}
 
 	/** Plays an element's sound on another speaker; an empty id is the default one. */
-	async useSpeaker(element: HTMLMediaElement, deviceId: string): Promise<void> {
+	async useSpeaker(
+		element: HTMLMediaElement,
+		deviceId: string,
+		options: { signal?: AbortSignal | undefined } = {},
+	): Promise<void> {
 		if (!this.canChooseSpeaker) throw new MadangError("unsupported");
+		if (options.signal?.aborted) throw aborted(options.signal);
 		try {
-			await element.setSinkId(deviceId);
+			await abortable(element.setSinkId(deviceId), options.signal);
 		} catch (error) {
 			throw mediaError(error);
 		}
@@ -184,13 +189,19 @@ export class LocalMedia extends Emitter<LocalMediaEvents> {
 	/** Where there is no microphone yet, it is asked for. */
 	unmuteMicrophone(options: { signal?: AbortSignal | undefined } = {}): Promise<void> {
 		const slot = this.#slots.microphone;
+		const former = slot.muted;
 		slot.muted = false;
 		if (slot.track) {
 			slot.track.enabled = true;
 			this.#changed();
 			return Promise.resolve();
 		}
-		return quiet(this.#capture("microphone", slot.constraints, options.signal));
+		return quiet(
+			this.#capture("microphone", slot.constraints, options.signal).catch((error) => {
+				slot.muted ||= former; // one that comes later is as muted as it was
+				throw error;
+			}),
+		);
 	}
 
 	/** Switches the camera off, its light too. */

@@ -151,11 +151,11 @@ export class Peer extends Emitter<PeerEvents> {
 	}
 
 	/** Takes the figures now. Rates are over the time since the last taking, which the SDK does once a second. */
-	stats(): Promise<PeerStats> {
+	stats(options: { signal?: AbortSignal | undefined } = {}): Promise<PeerStats> {
 		this.#reading ??= this.#takeStats().finally(() => {
 			this.#reading = null;
 		});
-		return this.#reading;
+		return quiet(abortable(this.#reading, options.signal));
 	}
 
 	/** Opens a data channel; resolves when it is open. It lives as long as the connection: when that has to be made anew, the link closes. */
@@ -389,11 +389,12 @@ export class Peer extends Emitter<PeerEvents> {
 
 	async #sendFramed(data: Data | File, signal: AbortSignal | undefined): Promise<void> {
 		const link = await abortable(this.#framing(), signal);
-		await new Promise<void>((resolve, reject) => {
+		const sent = new Promise<void>((resolve, reject) => {
 			const failed = (cause: unknown) => reject(new MadangError("closed", { cause }));
 			if (typeof data === "string") link.sendText(data, resolve, failed);
 			else link.sendFile(data instanceof File ? data : new File([data], "data"), resolve, failed);
 		});
+		await abortable(sent, signal); // it is on its way all the same: only the waiting ends
 	}
 
 	#own(link: DataLink): DataLink {

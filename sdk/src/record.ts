@@ -1,4 +1,5 @@
-import { aborted, MadangError } from "./errors.js";
+import { abortable } from "./abort.js";
+import { aborted, MadangError, quiet } from "./errors.js";
 import { RemoteTrack } from "./peer.js";
 
 /** Tracks to record or measure: the SDK's own, or the browser's. */
@@ -106,9 +107,9 @@ export class Recording {
 	}
 
 	/** Ends it and gives the file. It also ends by itself when all tracks have ended; the file waits here then. */
-	stop(): Promise<Blob> {
+	stop(options: { signal?: AbortSignal | undefined } = {}): Promise<Blob> {
 		if (this.#recorder.state !== "inactive") this.#recorder.stop();
-		return this.#done;
+		return quiet(abortable(this.#done, options.signal));
 	}
 }
 

@@ -124,11 +124,11 @@ export class PeerConnection {
 	createDataChannel(): Channel {
 		const channel = new Channel(this);
 		this.channels.push(channel);
-		this.#need();
+		if (!this.remoteDescription) this.#need(); // the other side's offer has them, too
 		return channel;
 	}
 
-	addTransceiver(kind: string, { direction }: { direction: string }) {
+	addTransceiver(kind: string, { direction = "sendrecv" } = {}) {
 		const sender = {
 			track: null,
 			replaceTrack: async () => {},
@@ -146,6 +146,8 @@ export class PeerConnection {
 		this.#restarts = true;
 		this.#need();
 	}
+
+	async createOffer(): Promise<void> {}
 
 	async setLocalDescription(): Promise<void> {
 		const answers = this.signalingState === "have-remote-offer";
@@ -173,10 +175,11 @@ export class PeerConnection {
 			return;
 		}
 		if (this.signalingState === "have-local-offer") {
-			// Rolled back; what it was for is asked for again afterwards.
-			this.#restarts = ufragOf(this.pendingLocalDescription) !== ufragOf(this.currentLocalDescription);
+			// Rolled back; a restart is asked for again afterwards.
+			const current = this.currentLocalDescription;
+			this.#restarts = current !== null && ufragOf(this.pendingLocalDescription) !== ufragOf(current);
 			this.pendingLocalDescription = null;
-			this.#asked = true;
+			this.#asked = this.#restarts;
 		}
 		this.pendingRemoteDescription = description;
 		this.signalingState = "have-remote-offer";
