@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"bufio"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -59,6 +60,7 @@ type diskFile struct {
 	name  string
 	file  *os.File
 	users int
+	begun bool // its partial file is there, and is ours
 	done  bool
 }
 
@@ -67,6 +69,13 @@ type oldFile struct {
 	id     fileIdentity
 	hashes []Hash
 	final  bool
+	proven bool // hashes are of what is there
+	lost   bool // nothing is
+}
+
+// is reports whether it is this entry, and has not changed.
+func (o *oldFile) is(e Entry) bool {
+	return o.id.Path == e.Path && o.id.Size == e.size() && o.id.MtimeMs == e.MtimeMs
 }
 
 type fileIdentity struct {
@@ -148,7 +157,11 @@ func openDisk(dir, id, freshEnd string) (*disk, error) {
 		case recordFile:
 			var id fileIdentity
 			if json.Unmarshal(content, &id) == nil && id.Size >= -1 && id.Size <= maxFileSize && checkPath(id.Path) == nil && checkPath(id.Name) == nil {
-				d.old[id.File] = &oldFile{id: id}
+				if o := d.old[id.File]; o != nil && id.Path == o.id.Path && id.Size == o.id.Size && id.MtimeMs == o.id.MtimeMs {
+					o.id.Name = id.Name // it was given another one
+				} else {
+					d.old[id.File] = &oldFile{id: id}
+				}
 			}
 		case recordBlocks:
 			d.readBlocks(content)
@@ -205,14 +218,61 @@ func (d *disk) readBlocks(content []byte) {
 	}
 }
 
+// prove reads what the journal claims of entries from one on, since a crash may have lost it: claim need not then, and holds nobody up.
+func (d *disk) prove(ctx context.Context, from uint32, entries []Entry) {
+	for k, e := range entries {
+		d.mu.Lock()
+		o := d.old[from+uint32(k)]
+		due := o != nil && !o.final && !o.proven && o.is(e)
+		d.mu.Unlock()
+		if !due {
+			continue
+		}
+		hashes, found := d.verify(ctx, o)
+		if ctx.Err() != nil {
+			return
+		}
+		d.mu.Lock()
+		o.hashes, o.lost, o.proven = hashes, !found, true
+		d.mu.Unlock()
+	}
+}
+
+// verify gives the hashes of what is there, and whether anything is.
+func (d *disk) verify(ctx context.Context, o *oldFile) (good []Hash, found bool) {
+	file, err := d.root.Open(o.id.Name + partSuffix)
+	if err != nil {
+		return nil, false
+	}
+	defer file.Close()
+	good = make([]Hash, len(o.hashes))
+	buf := make([]byte, BlockSize)
+	for i, h := range o.hashes {
+		if h == (Hash{}) {
+			continue
+		}
+		if ctx.Err() != nil {
+			return nil, true
+		}
+		n := BlockSize
+		if o.id.Size >= 0 {
+			n = blockLength(o.id.Size, uint32(i))
+		}
+		got, err := file.ReadAt(buf[:n], int64(i)*BlockSize)
+		if (err == nil || errors.Is(err, io.EOF)) && sha256.Sum256(buf[:got]) == h {
+			good[i] = h
+		}
+	}
+	return good, true
+}
+
 // claim gives an entry its place, in the order of the manifest, and says which blocks are there already: those of the journal whose content is still what it was.
 func (d *disk) claim(i uint32, e Entry) ([]Hash, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	f := &diskFile{index: i, entry: e}
-	size := e.size()
 	o := d.old[i]
-	if o != nil && (o.id.Path != e.Path || o.id.Size != size || o.id.MtimeMs != e.MtimeMs) {
+	if o != nil && !o.is(e) {
 		// The sender has another file now. What was kept of the former one is worth nothing.
 		if !o.final {
 			d.root.Remove(o.id.Name + partSuffix)
@@ -221,57 +281,37 @@ func (d *disk) claim(i uint32, e Entry) ([]Hash, error) {
 	}
 	f.name = d.names.local(e.Path, e.Dir)
 	d.files[i] = f
-	if e.Dir {
+	if e.Dir || o == nil {
 		return nil, nil
 	}
-	if o != nil {
-		f.name = o.id.Name
-		if o.final {
-			if _, err := d.root.Lstat(f.name + partSuffix); err == nil {
-				if err := d.nameLocked(f); err != nil {
-					return nil, err
-				}
-			}
-			if info, err := d.root.Lstat(f.name); err == nil && info.Mode().IsRegular() && (size < 0 || info.Size() == size) {
-				f.done = true
-				return o.hashes, nil
+	f.name = o.id.Name
+	if o.final {
+		if _, err := d.root.Lstat(f.name + partSuffix); err == nil {
+			d.ours[f.name] = false // what has the name came meanwhile, if anything
+			if err := d.nameLocked(f); err != nil {
+				return nil, err
 			}
 		}
-		return d.verify(f, o.hashes), nil
+		if info, err := d.root.Lstat(f.name); err == nil && info.Mode().IsRegular() && (e.Size == nil || info.Size() == *e.Size) {
+			f.done = true
+			return o.hashes, nil
+		}
 	}
-	d.freeName(f)
-	return nil, d.identify(f)
+	if !o.proven {
+		hashes, found := d.verify(context.Background(), o)
+		o.hashes, o.lost, o.proven = hashes, !found, true
+	}
+	f.begun = !o.lost
+	return o.hashes, nil
 }
 
-// taken reports whether something that this transfer did not make has the name.
+// taken reports whether something that this transfer did not make has the name, or that of its partial file.
 func (d *disk) taken(name string) bool {
+	if _, err := d.root.Lstat(name + partSuffix); err == nil {
+		return true
+	}
 	_, err := d.root.Lstat(name)
 	return err == nil && !d.ours[name]
-}
-
-// verify reads what is there, since a crash may have lost it.
-func (d *disk) verify(f *diskFile, hashes []Hash) []Hash {
-	file, err := d.root.Open(f.name + partSuffix)
-	if err != nil {
-		return nil
-	}
-	defer file.Close()
-	good := make([]Hash, len(hashes))
-	buf := make([]byte, BlockSize)
-	for i, h := range hashes {
-		if h == (Hash{}) {
-			continue
-		}
-		n := BlockSize
-		if f.entry.Size != nil {
-			n = blockLength(*f.entry.Size, uint32(i))
-		}
-		got, err := file.ReadAt(buf[:n], int64(i)*BlockSize)
-		if (err == nil || errors.Is(err, io.EOF)) && sha256.Sum256(buf[:got]) == h {
-			good[i] = h
-		}
-	}
-	return good
 }
 
 // acquire opens a partial file, or finds it open.
@@ -282,16 +322,21 @@ func (d *disk) acquire(i uint32) (*diskFile, error) {
 	if f == nil {
 		return nil, fmt.Errorf("file %d was not claimed", i)
 	}
-	if f.file == nil {
-		if err := d.folder(path.Dir(f.name)); err != nil {
-			return nil, err
-		}
+	return f, d.acquireLocked(f)
+}
+
+func (d *disk) acquireLocked(f *diskFile) error {
+	var err error
+	switch {
+	case f.file != nil:
+	case f.begun:
 		// A link of this name is not followed out of the folder: os.Root.
-		file, err := d.root.OpenFile(f.name+partSuffix, os.O_RDWR|os.O_CREATE, 0o666)
-		if err != nil {
-			return nil, diskError(err)
-		}
-		f.file = file
+		f.file, err = d.root.OpenFile(f.name+partSuffix, os.O_RDWR, 0)
+	default:
+		err = d.beginLocked(f)
+	}
+	if err != nil {
+		return diskError(err)
 	}
 	f.users++
 	d.open = append(slices.DeleteFunc(d.open, func(o *diskFile) bool { return o == f }), f)
@@ -304,13 +349,53 @@ func (d *disk) acquire(i uint32) (*diskFile, error) {
 		}
 		k++
 	}
-	return f, nil
+	return nil
+}
+
+// beginLocked makes a partial file of this transfer's own: others may write to the same folder, and send files of the same name. The journal says so first.
+func (d *disk) beginLocked(f *diskFile) error {
+	if err := d.folder(path.Dir(f.name)); err != nil {
+		return err
+	}
+	for {
+		d.freeName(f)
+		err := d.identify(f)
+		if err == nil {
+			err = d.writeJournalLocked()
+		}
+		if err != nil {
+			return err
+		}
+		if f.file, err = d.root.OpenFile(f.name+partSuffix, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666); err == nil {
+			f.begun = true
+			return nil
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
 }
 
 func (d *disk) release(f *diskFile) {
 	d.mu.Lock()
-	f.users--
+	d.releaseLocked(f)
 	d.mu.Unlock()
+}
+
+func (d *disk) releaseLocked(f *diskFile) {
+	f.users--
+	if f.done {
+		d.closeLocked(f)
+	}
+}
+
+// closeLocked closes a file that nobody uses; else the last one who does will.
+func (d *disk) closeLocked(f *diskFile) {
+	if f.file != nil && f.users == 0 {
+		f.file.Close()
+		f.file = nil
+		d.open = slices.DeleteFunc(d.open, func(o *diskFile) bool { return o == f })
+	}
 }
 
 func (d *disk) folder(name string) error {
@@ -340,7 +425,7 @@ func (d *disk) write(b block, h Hash, data []byte) error {
 	}
 	_, err = f.file.WriteAt(data, int64(b.index)*BlockSize)
 	d.mu.Lock()
-	f.users--
+	d.releaseLocked(f)
 	if err == nil {
 		record := binary.BigEndian.AppendUint32(nil, b.file)
 		record = binary.BigEndian.AppendUint32(record, b.index)
@@ -365,25 +450,23 @@ func (d *disk) write(b block, h Hash, data []byte) error {
 func (d *disk) read(b block, buf []byte) (int, error) {
 	d.mu.Lock()
 	f := d.files[b.file]
-	final := f != nil && f.done
-	d.mu.Unlock()
-	if f == nil {
-		return 0, fs.ErrNotExist
-	}
 	var file *os.File
-	if final {
-		opened, err := d.root.Open(f.name)
-		if err != nil {
-			return 0, err
+	err := fs.ErrNotExist
+	switch {
+	case f == nil || !f.begun && !f.done:
+	case f.done:
+		if file, err = d.root.Open(f.name); err == nil {
+			defer file.Close()
 		}
-		defer opened.Close()
-		file = opened
-	} else {
-		if _, err := d.acquire(b.file); err != nil {
-			return 0, err
+	default:
+		if err = d.acquireLocked(f); err == nil {
+			defer d.release(f)
+			file = f.file
 		}
-		defer d.release(f)
-		file = f.file
+	}
+	d.mu.Unlock()
+	if err != nil {
+		return 0, err
 	}
 	n, err := file.ReadAt(buf, int64(b.index)*BlockSize)
 	if errors.Is(err, io.EOF) {
@@ -414,20 +497,19 @@ func (d *disk) flushLocked() error {
 		return nil
 	}
 	d.dirty, d.finals, d.unsaved = map[*diskFile]bool{}, nil, 0
+	var used []*diskFile
 	var files []*os.File
 	for f := range dirty {
 		if f.file != nil {
 			f.users++ // it stays open
-			files = append(files, f.file)
+			used, files = append(used, f), append(files, f.file)
 		}
 	}
 	d.mu.Unlock()
 	err := syncAll(files)
 	d.mu.Lock()
-	for f := range dirty {
-		if f.file != nil {
-			f.users--
-		}
+	for _, f := range used {
+		d.releaseLocked(f)
 	}
 	if err == nil {
 		d.pending = append(d.pending, finals...)
@@ -534,15 +616,6 @@ func (d *disk) prepare(fin finish) error {
 			return err
 		}
 	}
-	if former := f.name; d.taken(former) { // meanwhile
-		d.freeName(f)
-		if err := d.root.Rename(former+partSuffix, f.name+partSuffix); err != nil {
-			return diskError(err)
-		}
-		if err := d.identify(f); err != nil {
-			return err
-		}
-	}
 	d.dirty[f] = true
 	d.finals = appendRecord(d.finals, recordFinal, binary.BigEndian.AppendUint32(nil, fin.file))
 	return nil
@@ -551,8 +624,8 @@ func (d *disk) prepare(fin finish) error {
 // freeName finds a name for a file that nothing has.
 func (d *disk) freeName(f *diskFile) {
 	for d.taken(f.name) {
-		dir, base := path.Split(f.name)
-		f.name = d.names.unique(strings.TrimSuffix(dir, "/"), base)
+		dir, _ := path.Split(f.name)
+		f.name = d.names.unique(strings.TrimSuffix(dir, "/"), path.Base(f.entry.Path))
 	}
 }
 
@@ -565,21 +638,49 @@ func (d *disk) identify(f *diskFile) error {
 	return err
 }
 
+// nameLocked gives a file its final name, or the next one that is free: what has come there meanwhile is not ours.
 func (d *disk) nameLocked(f *diskFile) error {
 	if f.done {
 		return nil
 	}
-	if f.file != nil {
-		f.file.Close()
-		f.file = nil
-		d.open = slices.DeleteFunc(d.open, func(o *diskFile) bool { return o == f })
-	}
-	if err := d.root.Rename(f.name+partSuffix, f.name); err != nil {
-		return diskError(err)
+	d.closeLocked(f)
+	for {
+		err := d.move(f.name+partSuffix, f.name)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return diskError(err)
+		}
+		former := f.name
+		d.freeName(f)
+		if err := errors.Join(d.root.Rename(former+partSuffix, f.name+partSuffix), d.identify(f)); err != nil {
+			return diskError(err)
+		}
 	}
 	f.done = true
 	d.ours[f.name] = true
 	return nil
+}
+
+// move renames, and replaces nothing that this transfer did not make.
+func (d *disk) move(from, to string) error {
+	if d.ours[to] {
+		return d.root.Rename(from, to)
+	}
+	err := d.root.Link(from, to)
+	if err == nil {
+		return d.root.Remove(from)
+	}
+	there, missing := d.root.Lstat(to)
+	if missing == nil {
+		// A crash may have come between the link and the removal.
+		if partial, err := d.root.Lstat(from); err == nil && os.SameFile(partial, there) {
+			return d.root.Remove(from)
+		}
+		return fs.ErrExist
+	}
+	return d.root.Rename(from, to) // a file system without hard links
 }
 
 // discard removes what is there of a file that will not come.
@@ -587,14 +688,10 @@ func (d *disk) discard(i uint32) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	f := d.files[i]
-	if f == nil || f.done || f.entry.Dir || f.users > 0 {
+	if f == nil || f.done || !f.begun || f.users > 0 {
 		return
 	}
-	if f.file != nil {
-		f.file.Close()
-		f.file = nil
-		d.open = slices.DeleteFunc(d.open, func(o *diskFile) bool { return o == f })
-	}
+	d.closeLocked(f)
 	delete(d.dirty, f)
 	d.root.Remove(f.name + partSuffix)
 }

@@ -73,11 +73,17 @@ func (n *namer) unique(parent, base string) string {
 		ext = ""
 	}
 	name := path.Join(parent, base)
-	for i := 2; n.taken[n.fold(name)]; i++ {
+	for i := 2; n.clashes(n.fold(name)); i++ {
 		name = path.Join(parent, fmt.Sprintf("%s (%d)%s", strings.TrimSuffix(base, ext), i, ext))
 	}
 	n.taken[n.fold(name)] = true
 	return name
+}
+
+// clashes reports whether a name is taken, or is that of another file's partial one.
+func (n *namer) clashes(name string) bool {
+	whole, partial := strings.CutSuffix(name, partSuffix)
+	return n.taken[name] || n.taken[name+partSuffix] || partial && n.taken[whole]
 }
 
 func (n *namer) fold(name string) string {

@@ -406,6 +406,9 @@ func (r *receiver) next(p *port, buf []byte) (*outBlock, error) {
 		if err != nil {
 			return nil, err
 		}
+		if n < length {
+			return nil, io.ErrUnexpectedEOF // somebody has cut the file off
+		}
 		return &outBlock{b, hash, buf[:n]}, nil
 	}
 }
@@ -610,6 +613,17 @@ func (r *receiver) confirm() {
 			return
 		}
 		r.mu.Lock()
+		for proven := 0; proven < len(r.fetcher.entries) && r.ctx.Err() == nil; { // pages may come meanwhile
+			from, more := proven, slices.Clone(r.fetcher.entries[proven:])
+			r.mu.Unlock()
+			r.disk.prove(r.ctx, uint32(from), more)
+			proven += len(more)
+			r.mu.Lock()
+		}
+		if r.ctx.Err() != nil {
+			r.mu.Unlock()
+			return
+		}
 		r.fetcher.resume = func(i uint32, e Entry) []Hash {
 			hashes, err := r.disk.claim(i, e)
 			if err != nil {
@@ -703,6 +717,12 @@ func (r *receiver) pour() {
 // The inbox of the ports.
 
 func (r *receiver) onMessage(p *port, m *message) error {
+	r.mu.Lock()
+	prove := m.Type == typeManifest && r.fetcher.chosen
+	r.mu.Unlock()
+	if prove {
+		r.disk.prove(r.ctx, *m.From, m.Entries)
+	}
 	r.mu.Lock()
 	var err error
 	asked := p.role == roleReceiver && (m.Type == typeWant || m.Type == typeUnwant)

@@ -1,0 +1,257 @@
+package transfer
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+)
+
+func diskIn(t *testing.T, dir, id string) *disk {
+	t.Helper()
+	d, err := openDisk(dir, id, newEnd())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.close() })
+	return d
+}
+
+func (d *disk) puts(t *testing.T, i uint32, content []byte) {
+	t.Helper()
+	for n := range blocks(int64(len(content))) {
+		data := content[n*BlockSize : int(n)*BlockSize+blockLength(int64(len(content)), n)]
+		if err := d.write(block{i, n}, sha256.Sum256(data), data); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (d *disk) claims(t *testing.T, i uint32, path string, size int) []Hash {
+	t.Helper()
+	hashes, err := d.claim(i, Entry{Path: path, Size: new(int64(size))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hashes
+}
+
+func (d *disk) finishes(t *testing.T, i uint32) {
+	t.Helper()
+	e := d.files[i].entry
+	for _, err := range d.finish([]finish{{i, e, *e.Size}}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// holds compares a folder with what should be in it, but for journals.
+func holds(t *testing.T, dir string, want map[string]string) {
+	t.Helper()
+	got := map[string]string{}
+	err := filepath.WalkDir(dir, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(name) == ".journal" {
+			return err
+		}
+		b, err := os.ReadFile(name)
+		name, _ = filepath.Rel(dir, name)
+		got[name] = string(b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// Two transfers write to one folder, and each has a file of the same name.
+func TestTransfersDoNotShareAPartialFile(t *testing.T) {
+	dir := t.TempDir()
+	a, b := diskIn(t, dir, "aaaaaaaaaaaaaaaa"), diskIn(t, dir, "bbbbbbbbbbbbbbbb")
+	a.claims(t, 0, "film.mkv", 3)
+	b.claims(t, 0, "film.mkv", 5)
+	a.puts(t, 0, []byte("one"))
+	b.puts(t, 0, []byte("other"))
+	a.finishes(t, 0)
+	b.finishes(t, 0)
+	holds(t, dir, map[string]string{"film.mkv": "one", "film (2).mkv": "other"})
+}
+
+// A transfer that was interrupted finds its partial file again, whoever has written to the folder since.
+func TestAnInterruptedTransferKeepsItsPartialFile(t *testing.T) {
+	dir := t.TempDir()
+	a := diskIn(t, dir, "aaaaaaaaaaaaaaaa")
+	content := pattern(2 * BlockSize)
+	a.claims(t, 0, "film.mkv", len(content))
+	a.puts(t, 0, content[:BlockSize])
+	if err := a.close(); err != nil {
+		t.Fatal(err)
+	}
+	b := diskIn(t, dir, "bbbbbbbbbbbbbbbb")
+	b.claims(t, 0, "film.mkv", 5)
+	b.puts(t, 0, []byte("other"))
+	b.finishes(t, 0)
+	a = diskIn(t, dir, "aaaaaaaaaaaaaaaa")
+	a.prove(context.Background(), 0, []Entry{{Path: "film.mkv", Size: new(int64(len(content)))}})
+	if had := a.claims(t, 0, "film.mkv", len(content)); len(had) != 1 || had[0] != sha256.Sum256(content[:BlockSize]) {
+		t.Errorf("what had arrived is lost: %v", had)
+	}
+	a.puts(t, 0, content)
+	a.finishes(t, 0)
+	if got, err := os.ReadFile(filepath.Join(dir, "film.mkv")); err != nil || string(got) != string(content) {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "film (2).mkv")); err != nil || string(got) != "other" {
+		t.Errorf("the other transfer's file: got %q, %v", got, err)
+	}
+}
+
+// The name of one file may be that of another one's partial file.
+func TestAFileMayBeCalledLikeAPartialOne(t *testing.T) {
+	for _, order := range [][]uint32{{0, 1}, {1, 0}} {
+		dir := t.TempDir()
+		d := diskIn(t, dir, "aaaaaaaaaaaaaaaa")
+		contents := []string{"whole", "part"}
+		d.claims(t, 0, "x", len(contents[0]))
+		d.claims(t, 1, "x"+partSuffix, len(contents[1]))
+		for _, i := range order {
+			d.puts(t, i, []byte(contents[i]))
+			d.finishes(t, i)
+		}
+		holds(t, dir, map[string]string{"x": "whole", "x (2)" + partSuffix: "part"})
+	}
+}
+
+// What gets a file's name while that comes stays, before a crash and after it.
+func TestAFileThatAppearsMeanwhileStays(t *testing.T) {
+	dir := t.TempDir()
+	put := func(name string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("theirs"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := diskIn(t, dir, "aaaaaaaaaaaaaaaa")
+	for i, name := range []string{"a.txt", "b.txt"} {
+		d.claims(t, uint32(i), name, 4)
+		d.puts(t, uint32(i), []byte("ours"))
+	}
+	put("a.txt")
+	d.finishes(t, 0)
+	// The journal calls b final; the crash comes before it has its name.
+	if err := d.prepare(finish{1, d.files[1].entry, 4}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.close(); err != nil {
+		t.Fatal(err)
+	}
+	put("b.txt")
+	d = diskIn(t, dir, "aaaaaaaaaaaaaaaa")
+	for i, name := range []string{"a.txt", "b.txt"} {
+		if had := d.claims(t, uint32(i), name, 4); len(had) != 1 || !d.files[uint32(i)].done {
+			t.Errorf("%s: %d blocks are known, done %t", name, len(had), d.files[uint32(i)].done)
+		}
+	}
+	holds(t, dir, map[string]string{"a.txt": "theirs", "a (2).txt": "ours", "b.txt": "theirs", "b (2).txt": "ours"})
+}
+
+// A crash between the link to a final name and the removal of the partial one leaves both.
+func TestAHalfRenamedFileIsOneFile(t *testing.T) {
+	dir := t.TempDir()
+	d := diskIn(t, dir, "aaaaaaaaaaaaaaaa")
+	d.claims(t, 0, "a", 4)
+	d.puts(t, 0, []byte("ours"))
+	if err := d.prepare(finish{0, d.files[0].entry, 4}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(filepath.Join(dir, "a"+partSuffix), filepath.Join(dir, "a")); err != nil {
+		t.Fatal(err)
+	}
+	d = diskIn(t, dir, "aaaaaaaaaaaaaaaa")
+	d.claims(t, 0, "a", 4)
+	holds(t, dir, map[string]string{"a": "ours"})
+}
+
+// Others read blocks of files that get their names at the same time.
+func TestBlocksAreReadWhileFilesGetTheirNames(t *testing.T) {
+	dir := t.TempDir()
+	d := diskIn(t, dir, "aaaaaaaaaaaaaaaa")
+	const files = 300
+	var list []finish
+	for i := range uint32(files) {
+		d.claims(t, i, fmt.Sprint("f", i), 4)
+		d.puts(t, i, fmt.Appendf(nil, "%4d", i))
+		list = append(list, finish{i, d.files[i].entry, 4})
+	}
+	var readers sync.WaitGroup
+	stop := make(chan struct{})
+	for range 4 {
+		readers.Go(func() {
+			buf := make([]byte, 4)
+			for i := uint32(0); ; i = (i + 1) % files {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if n, err := d.read(block{i, 0}, buf); err != nil || string(buf[:n]) != fmt.Sprintf("%4d", i) {
+					t.Errorf("file %d: got %q, %v", i, buf[:n], err)
+					return
+				}
+			}
+		})
+	}
+	for part := range slices.Chunk(list, 20) {
+		for _, err := range d.finish(part) {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	close(stop)
+	readers.Wait()
+	if left, _ := filepath.Glob(filepath.Join(dir, "*"+partSuffix)); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if n := len(d.open); n > 0 {
+		t.Errorf("%d files are open", n)
+	}
+}
+
+// What is there is compared with the journal beside everything else, and no longer than the transfer lasts.
+func TestProvingEndsWithItsTransfer(t *testing.T) {
+	dir := t.TempDir()
+	d := diskIn(t, dir, "aaaaaaaaaaaaaaaa")
+	content := pattern(4 * BlockSize)
+	d.claims(t, 0, "a", len(content))
+	d.puts(t, 0, content)
+	if err := d.close(); err != nil {
+		t.Fatal(err)
+	}
+	d = diskIn(t, dir, "aaaaaaaaaaaaaaaa")
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	entries := []Entry{{Path: "a", Size: new(int64(len(content)))}}
+	d.prove(ctx, 0, entries)
+	if d.old[0].proven {
+		t.Error("what was not read counts as proven")
+	}
+	d.prove(context.Background(), 0, entries)
+	if err := os.Truncate(filepath.Join(dir, "a"+partSuffix), 0); err != nil { // claim does not look again
+		t.Fatal(err)
+	}
+	if had := d.claims(t, 0, "a", len(content)); len(had) != 4 || slices.Contains(had, Hash{}) {
+		t.Errorf("%d blocks are there", len(had))
+	}
+}
