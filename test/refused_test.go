@@ -11,7 +11,9 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -368,6 +370,73 @@ func TestFullChannelAndKickedPeer(t *testing.T) {
 	}
 }
 
+// TestRelayBandwidthIsBounded: what a peer sends through TURN above its project's bytes a second is dropped and counted, also when the setting comes in the middle of it.
+func TestRelayBandwidthIsBounded(t *testing.T) {
+	t.Parallel()
+	node := serve(t, lab.NodeConfig{Args: []string{relayLoopback}})
+	ctx := within(t, patience)
+	w := dialWire(ctx, t, node.HTTP)
+	w.send(ctx, joinMessage("relay", "sender"))
+	credentials := turnCredentials(t, w.await(ctx, "joined"))
+	sink, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sink.Close()
+	var arrived atomic.Int64
+	go func() {
+		for buf := make([]byte, 2048); ; {
+			n, err := sink.Read(buf)
+			if err != nil {
+				return
+			}
+			arrived.Add(int64(n))
+		}
+	}()
+	err = withRelay(t, node, credentials, func(relayed net.PacketConn) error {
+		// second sends 200 packets of 1,000 bytes within about a second, and returns how many bytes of them have arrived.
+		second := func() int64 {
+			t.Helper()
+			before := arrived.Load()
+			tick := time.NewTicker(5 * time.Millisecond)
+			defer tick.Stop()
+			for range 200 {
+				<-tick.C
+				if _, err := relayed.WriteTo(make([]byte, 1000), sink.LocalAddr()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return arrived.Load() - before
+		}
+		free := func() {
+			t.Helper()
+			for began := time.Now(); second() < 190_000; { // a busy machine may drop some of the first
+				if time.Since(began) > patience {
+					t.Fatal("without a limit packets are dropped")
+				}
+			}
+		}
+		free()
+		administer(t, node, "PATCH", "/v1/projects/sandbox", message{"settings": message{"relayBytesPerSecond": 20_000}})
+		got := second()
+		for began := time.Now(); got > 45_000 && time.Since(began) < patience; { // the setting is seen within a second; one more may come at once
+			got = second()
+		}
+		if got < 10_000 || got > 45_000 {
+			t.Errorf("with 20,000 bytes a second %d arrived in one", got)
+		}
+		if _, metrics := metricsOf(t, node.HTTP+"/metrics", nil); !regexp.MustCompile(`madang_relay_dropped_total\{reason="bandwidth"\} [1-9]`).MatchString(metrics) {
+			t.Error("what was dropped is not counted")
+		}
+		administer(t, node, "PATCH", "/v1/projects/sandbox", message{"settings": message{"relayBytesPerSecond": 0}})
+		free()
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // turnCredentials are those of a joined message.
 func turnCredentials(t *testing.T, joined message) (c struct{ Username, Credential string }) {
 	t.Helper()
@@ -392,6 +461,11 @@ func turnCredentials(t *testing.T, joined message) (c struct{ Username, Credenti
 
 // allocate makes a TURN allocation on the node, and gives it back.
 func allocate(t *testing.T, node *lab.Node, c struct{ Username, Credential string }) error {
+	return withRelay(t, node, c, func(net.PacketConn) error { return nil })
+}
+
+// withRelay hands a TURN allocation on the node to f.
+func withRelay(t *testing.T, node *lab.Node, c struct{ Username, Credential string }, f func(net.PacketConn) error) error {
 	t.Helper()
 	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
@@ -410,5 +484,6 @@ func allocate(t *testing.T, node *lab.Node, c struct{ Username, Credential strin
 	if err != nil {
 		return err
 	}
-	return relayed.Close()
+	defer relayed.Close()
+	return f(relayed)
 }

@@ -47,17 +47,18 @@ func (p projectArg) path() string { return "/v1/projects/" + seg(p.Project) }
 
 // settingsFlags change what is given, and leave the rest.
 type settingsFlags struct {
-	RequireToken      *bool    `name:"require-token" negatable:"" help:"Peers need an access token; a browser key alone is not enough."`
-	OpenChannels      *bool    `name:"open-channels" negatable:"" help:"Peers may join channels of any name, not only defined ones."`
-	PeersPerChannel   *int     `name:"peers-per-channel" help:"Capacity of channels that define none. 0: the node's default." placeholder:"N"`
-	JoinsPerDay       *int64   `name:"joins-per-day" help:"Quota; a day is one of UTC. 0: none." placeholder:"N"`
-	JoinsPerSecond    *float64 `name:"joins-per-second" help:"Rate of joins. 0: none." placeholder:"N"`
-	RelayBytesPerDay  *int64   `name:"relay-bytes-per-day" help:"Quota of bytes through TURN. 0: none." placeholder:"N"`
-	RequestsPerSecond *float64 `name:"requests-per-second" help:"Rate of REST requests of each server key. 0: the node's default." placeholder:"N"`
-	PlayRTC           *bool    `name:"playrtc" negatable:"" help:"PlayRTC clients are accepted."`
-	PlayRTCRoles      *bool    `name:"playrtc-roles" negatable:"" help:"Of PlayRTC clients only hosts may remove other peers and close channels."`
-	DepotBytes        *int64   `name:"depot-bytes" help:"What file transfers may keep on the server for receivers who come later. 0: nothing." placeholder:"N"`
-	DepotHours        *int     `name:"depot-hours" help:"How long it is kept. 0: 24 hours." placeholder:"N"`
+	RequireToken        *bool    `name:"require-token" negatable:"" help:"Peers need an access token; a browser key alone is not enough."`
+	OpenChannels        *bool    `name:"open-channels" negatable:"" help:"Peers may join channels of any name, not only defined ones."`
+	PeersPerChannel     *int     `name:"peers-per-channel" help:"Capacity of channels that define none. 0: the node's default." placeholder:"N"`
+	JoinsPerDay         *int64   `name:"joins-per-day" help:"Quota; a day is one of UTC. 0: none." placeholder:"N"`
+	JoinsPerSecond      *float64 `name:"joins-per-second" help:"Rate of joins. 0: none." placeholder:"N"`
+	RelayBytesPerDay    *int64   `name:"relay-bytes-per-day" help:"Quota of bytes through TURN. 0: none." placeholder:"N"`
+	RelayBytesPerSecond *int64   `name:"relay-bytes-per-second" help:"Bandwidth of each peer through TURN. 0: no limit." placeholder:"N"`
+	RequestsPerSecond   *float64 `name:"requests-per-second" help:"Rate of REST requests of each server key. 0: the node's default." placeholder:"N"`
+	PlayRTC             *bool    `name:"playrtc" negatable:"" help:"PlayRTC clients are accepted."`
+	PlayRTCRoles        *bool    `name:"playrtc-roles" negatable:"" help:"Of PlayRTC clients only hosts may remove other peers and close channels."`
+	DepotBytes          *int64   `name:"depot-bytes" help:"What file transfers may keep on the server for receivers who come later. 0: nothing." placeholder:"N"`
+	DepotHours          *int     `name:"depot-hours" help:"How long it is kept. 0: 24 hours." placeholder:"N"`
 }
 
 func (f settingsFlags) change() *api.SettingsChange {
@@ -86,7 +87,7 @@ func (c *nodeClient) showProject(p api.Project) error {
 		}
 		fmt.Fprintf(w, "peers per channel\t%s\n", peers)
 		fmt.Fprintf(w, "joins\t%s, %s\n", limit(float64(s.JoinsPerDay), " a day"), limit(s.JoinsPerSecond, " a second"))
-		fmt.Fprintf(w, "relay\t%s\n", limit(float64(s.RelayBytesPerDay), " bytes a day"))
+		fmt.Fprintf(w, "relay\t%s, %s\n", limit(float64(s.RelayBytesPerDay), " bytes a day"), limit(float64(s.RelayBytesPerSecond), " bytes a second for each peer"))
 		kept := "nothing"
 		if s.DepotBytes > 0 {
 			kept = fmt.Sprintf("up to %s bytes, for %d hours", limit(float64(s.DepotBytes), ""), cmp.Or(s.DepotHours, project.DefaultDepotHours))

@@ -24,32 +24,34 @@ type Project struct {
 
 // Settings are a project's.
 type Settings struct {
-	RequireToken      bool    `json:"requireToken" doc:"Peers need an access token; a browser key alone is not enough."`
-	OpenChannels      bool    `json:"openChannels" doc:"Peers may join channels of any name. Otherwise only those that are defined, but for tokens with the grant create."`
-	PeersPerChannel   int     `json:"peersPerChannel" doc:"Capacity of channels that define none. 0: the node's default."`
-	JoinsPerDay       int64   `json:"joinsPerDay" doc:"Quota. A day is one of UTC. 0: none."`
-	JoinsPerSecond    float64 `json:"joinsPerSecond" doc:"Rate of joins, with bursts of four seconds' worth. 0: none of the project's own."`
-	RelayBytesPerDay  int64   `json:"relayBytesPerDay" doc:"Quota of bytes through TURN, in both directions. 0: none."`
-	RequestsPerSecond float64 `json:"requestsPerSecond" doc:"Rate of REST requests of each server key. 0: the node's default."`
-	PlayRTC           bool    `json:"playrtc" doc:"PlayRTC clients are accepted. The sandbox always accepts them."`
-	PlayRTCRoles      bool    `json:"playrtcRoles" doc:"Of PlayRTC clients only hosts may remove other peers and close channels. Otherwise every member may, as in PlayRTC."`
-	DepotBytes        int64   `json:"depotBytes" doc:"How much file transfers may keep on the server for receivers who come later, together. 0: nothing."`
-	DepotHours        int     `json:"depotHours" doc:"How long it is kept. 0: 24 hours."`
+	RequireToken        bool    `json:"requireToken" doc:"Peers need an access token; a browser key alone is not enough."`
+	OpenChannels        bool    `json:"openChannels" doc:"Peers may join channels of any name. Otherwise only those that are defined, but for tokens with the grant create."`
+	PeersPerChannel     int     `json:"peersPerChannel" doc:"Capacity of channels that define none. 0: the node's default."`
+	JoinsPerDay         int64   `json:"joinsPerDay" doc:"Quota. A day is one of UTC. 0: none."`
+	JoinsPerSecond      float64 `json:"joinsPerSecond" doc:"Rate of joins, with bursts of four seconds' worth. 0: none of the project's own."`
+	RelayBytesPerDay    int64   `json:"relayBytesPerDay" doc:"Quota of bytes through TURN, in both directions. 0: none."`
+	RelayBytesPerSecond int64   `json:"relayBytesPerSecond" doc:"Bandwidth of each peer through TURN, in both directions together. What is above it is dropped. 0: no limit."`
+	RequestsPerSecond   float64 `json:"requestsPerSecond" doc:"Rate of REST requests of each server key. 0: the node's default."`
+	PlayRTC             bool    `json:"playrtc" doc:"PlayRTC clients are accepted. The sandbox always accepts them."`
+	PlayRTCRoles        bool    `json:"playrtcRoles" doc:"Of PlayRTC clients only hosts may remove other peers and close channels. Otherwise every member may, as in PlayRTC."`
+	DepotBytes          int64   `json:"depotBytes" doc:"How much file transfers may keep on the server for receivers who come later, together. 0: nothing."`
+	DepotHours          int     `json:"depotHours" doc:"How long it is kept. 0: 24 hours."`
 }
 
 // SettingsChange changes some settings.
 type SettingsChange struct {
-	RequireToken      *bool    `json:"requireToken,omitempty"`
-	OpenChannels      *bool    `json:"openChannels,omitempty"`
-	PeersPerChannel   *int     `json:"peersPerChannel,omitempty" minimum:"0" maximum:"10000"`
-	JoinsPerDay       *int64   `json:"joinsPerDay,omitempty" minimum:"0" maximum:"9007199254740992"`
-	JoinsPerSecond    *float64 `json:"joinsPerSecond,omitempty" minimum:"0" maximum:"100000"`
-	RelayBytesPerDay  *int64   `json:"relayBytesPerDay,omitempty" minimum:"0" maximum:"9007199254740992"`
-	RequestsPerSecond *float64 `json:"requestsPerSecond,omitempty" minimum:"0" maximum:"100000"`
-	PlayRTC           *bool    `json:"playrtc,omitempty"`
-	PlayRTCRoles      *bool    `json:"playrtcRoles,omitempty"`
-	DepotBytes        *int64   `json:"depotBytes,omitempty" minimum:"0" maximum:"9007199254740992"`
-	DepotHours        *int     `json:"depotHours,omitempty" minimum:"0" maximum:"2160"`
+	RequireToken        *bool    `json:"requireToken,omitempty"`
+	OpenChannels        *bool    `json:"openChannels,omitempty"`
+	PeersPerChannel     *int     `json:"peersPerChannel,omitempty" minimum:"0" maximum:"10000"`
+	JoinsPerDay         *int64   `json:"joinsPerDay,omitempty" minimum:"0" maximum:"9007199254740992"`
+	JoinsPerSecond      *float64 `json:"joinsPerSecond,omitempty" minimum:"0" maximum:"100000"`
+	RelayBytesPerDay    *int64   `json:"relayBytesPerDay,omitempty" minimum:"0" maximum:"9007199254740992"`
+	RelayBytesPerSecond *int64   `json:"relayBytesPerSecond,omitempty" minimum:"0" maximum:"9007199254740992"`
+	RequestsPerSecond   *float64 `json:"requestsPerSecond,omitempty" minimum:"0" maximum:"100000"`
+	PlayRTC             *bool    `json:"playrtc,omitempty"`
+	PlayRTCRoles        *bool    `json:"playrtcRoles,omitempty"`
+	DepotBytes          *int64   `json:"depotBytes,omitempty" minimum:"0" maximum:"9007199254740992"`
+	DepotHours          *int     `json:"depotHours,omitempty" minimum:"0" maximum:"2160"`
 }
 
 func (c *SettingsChange) apply(s *project.Settings) {
@@ -59,6 +61,7 @@ func (c *SettingsChange) apply(s *project.Settings) {
 	set(&s.JoinsPerDay, c.JoinsPerDay)
 	set(&s.JoinsPerSecond, c.JoinsPerSecond)
 	set(&s.RelayBytesPerDay, c.RelayBytesPerDay)
+	set(&s.RelayBytesPerSecond, c.RelayBytesPerSecond)
 	set(&s.RequestsPerSecond, c.RequestsPerSecond)
 	set(&s.PlayRTC, c.PlayRTC)
 	set(&s.PlayRTCRoles, c.PlayRTCRoles)

@@ -52,17 +52,18 @@ type Project struct {
 
 // Settings are what an administrator may set for a project. A number that is 0 is no limit, unless its comment says otherwise.
 type Settings struct {
-	RequireToken      bool    `json:"requireToken"`      // a browser key alone is not enough
-	OpenChannels      bool    `json:"openChannels"`      // any channel name may be used; otherwise only defined ones
-	PeersPerChannel   int     `json:"peersPerChannel"`   // capacity of channels that define none; 0: the node's default
-	JoinsPerDay       int64   `json:"joinsPerDay"`       // a day is one of UTC
-	JoinsPerSecond    float64 `json:"joinsPerSecond"`    // with bursts of four seconds' worth
-	RelayBytesPerDay  int64   `json:"relayBytesPerDay"`  // both directions
-	RequestsPerSecond float64 `json:"requestsPerSecond"` // REST, for each server key; 0: the node's default
-	PlayRTC           bool    `json:"playrtc"`           // PlayRTC clients are accepted; in the sandbox they always are
-	PlayRTCRoles      bool    `json:"playrtcRoles"`      // of them, only hosts may remove others and close channels
-	DepotBytes        int64   `json:"depotBytes"`        // that transfers may keep on the server, together; 0: none may
-	DepotHours        int     `json:"depotHours"`        // how long they are kept; 0: DefaultDepotHours
+	RequireToken        bool    `json:"requireToken"`        // a browser key alone is not enough
+	OpenChannels        bool    `json:"openChannels"`        // any channel name may be used; otherwise only defined ones
+	PeersPerChannel     int     `json:"peersPerChannel"`     // capacity of channels that define none; 0: the node's default
+	JoinsPerDay         int64   `json:"joinsPerDay"`         // a day is one of UTC
+	JoinsPerSecond      float64 `json:"joinsPerSecond"`      // with bursts of four seconds' worth
+	RelayBytesPerDay    int64   `json:"relayBytesPerDay"`    // both directions
+	RelayBytesPerSecond int64   `json:"relayBytesPerSecond"` // of each peer, both directions
+	RequestsPerSecond   float64 `json:"requestsPerSecond"`   // REST, for each server key; 0: the node's default
+	PlayRTC             bool    `json:"playrtc"`             // PlayRTC clients are accepted; in the sandbox they always are
+	PlayRTCRoles        bool    `json:"playrtcRoles"`        // of them, only hosts may remove others and close channels
+	DepotBytes          int64   `json:"depotBytes"`          // that transfers may keep on the server, together; 0: none may
+	DepotHours          int     `json:"depotHours"`          // how long they are kept; 0: DefaultDepotHours
 }
 
 // DefaultDepotHours is how long files wait on the server for receivers where the project says nothing.
@@ -92,6 +93,8 @@ func (s *Settings) Check() error {
 		return invalid("joinsPerDay", "is between 0 and 2^53")
 	case s.RelayBytesPerDay < 0 || s.RelayBytesPerDay > maxQuota:
 		return invalid("relayBytesPerDay", "is between 0 and 2^53")
+	case s.RelayBytesPerSecond < 0 || s.RelayBytesPerSecond > maxQuota:
+		return invalid("relayBytesPerSecond", "is between 0 and 2^53")
 	case s.DepotBytes < 0 || s.DepotBytes > maxQuota:
 		return invalid("depotBytes", "is between 0 and 2^53")
 	case s.DepotHours < 0 || s.DepotHours > maxDepotHours:

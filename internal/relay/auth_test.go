@@ -371,7 +371,8 @@ func TestPermitIsAskedBeforeAndDuring(t *testing.T) {
 }
 
 func TestBandwidthOfAUser(t *testing.T) {
-	n := start(t, func(c *Config) { c.Limits.BytesPerSecondPerUser = 5000 })
+	n := start(t, nil)
+	n.LimitBandwidth("p1", 5000)
 	victim := sink(t)
 	r := n.raw(t, "udp", n.Mint("p1", "alice", time.Hour))
 	if c := r.allocate(); c != 0 {
@@ -394,6 +395,17 @@ func TestBandwidthOfAUser(t *testing.T) {
 	}
 	if d := n.Snapshot().Dropped["bandwidth"]; d != uint64(50-received) {
 		t.Errorf("counted %d, want %d", d, 50-received)
+	}
+	// A change holds at once, for allocations that run too.
+	for _, bytesPerSecond := range []int64{1 << 40, 0} {
+		n.LimitBandwidth("p1", 5000)
+		n.LimitBandwidth("p1", bytesPerSecond)
+		for range 50 {
+			r.send(msg)
+			if !got(t, victim) {
+				t.Fatalf("a packet is lost at %d bytes a second", bytesPerSecond)
+			}
+		}
 	}
 }
 

@@ -68,9 +68,6 @@ type Config struct {
 type Limits struct {
 	AllocationsPerUser    int // per project and peer; default 100 (a browser makes one for each URL, interface and connection)
 	AllocationsPerProject int // default 10,000
-	// BytesPerSecondPerUser limits what is relayed for a peer, both directions together; above it, packets are dropped as a slow
-	// line would. A second's worth may come at once. Default: no limit.
-	BytesPerSecondPerUser int
 	// PeersPerAllocation limits permissions, and channel bindings, of one allocation; above it, 508. Default 256.
 	PeersPerAllocation int
 	// UnauthenticatedPerSecond limits requests that carry no valid credentials, STUN binding requests included, per IPv4 address or
@@ -113,6 +110,7 @@ type Server struct {
 	mu       sync.Mutex
 	projects map[string]*project
 	users    map[userKey]*user
+	rates    map[string]int64      // project → bytes per second of each of its users; none: no limit
 	revoked  map[userKey]time.Time // until when a revocation counts; peer "" is the whole project
 	closed   bool
 
@@ -132,6 +130,7 @@ func New(cfg Config) (*Server, error) {
 		gate:     newFloodGate(cfg.Limits.UnauthenticatedPerSecond),
 		projects: map[string]*project{},
 		users:    map[userKey]*user{},
+		rates:    map[string]int64{},
 		revoked:  map[userKey]time.Time{},
 		relays:   map[netip.AddrPort]*relayConn{},
 	}
@@ -198,7 +197,6 @@ func (c *Config) setDefaults() error {
 	}{
 		{&l.AllocationsPerUser, "AllocationsPerUser", 100},
 		{&l.AllocationsPerProject, "AllocationsPerProject", 10_000},
-		{&l.BytesPerSecondPerUser, "BytesPerSecondPerUser", 0},
 		{&l.PeersPerAllocation, "PeersPerAllocation", 256},
 		{&l.UnauthenticatedPerSecond, "UnauthenticatedPerSecond", 200},
 		{&l.Streams, "Streams", 10_000},

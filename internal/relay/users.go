@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"math"
 	"net"
 	"net/netip"
 	"strings"
@@ -26,8 +27,8 @@ func parseUserKey(id string) userKey {
 type user struct {
 	key     userKey
 	project *project
-	bucket  *rate.Limiter           // nil: no limit
-	live    map[*relayConn]struct{} // guarded by Server.mu
+	bucket  atomic.Pointer[rate.Limiter] // nil: no limit; changed with Server.mu held
+	live    map[*relayConn]struct{}      // guarded by Server.mu
 
 	upBytes, upPackets, downBytes, downPackets atomic.Uint64
 
@@ -43,7 +44,46 @@ type project struct {
 }
 
 // take pays for n bytes from the user's bandwidth.
-func (u *user) take(n int) bool { return u.bucket == nil || u.bucket.AllowN(time.Now(), n) }
+func (u *user) take(n int) bool {
+	bucket := u.bucket.Load()
+	return bucket == nil || bucket.AllowN(time.Now(), n)
+}
+
+// limit sets the user's bandwidth; 0: no limit.
+func (u *user) limit(bytesPerSecond int64) {
+	if bytesPerSecond == 0 {
+		u.bucket.Store(nil)
+		return
+	}
+	// The largest datagram passes whatever the rate.
+	limit, burst := rate.Limit(bytesPerSecond), int(min(max(bytesPerSecond, 2*inboundMTU), math.MaxInt32))
+	if bucket := u.bucket.Load(); bucket == nil {
+		u.bucket.Store(rate.NewLimiter(limit, burst))
+	} else if bucket.Limit() != limit {
+		bucket.SetLimit(limit)
+		bucket.SetBurst(burst)
+	}
+}
+
+// LimitBandwidth bounds what is relayed for each peer of a project, both directions together, from now on; above it, packets are dropped as a slow line would. A
+// second's worth may come at once. 0: no limit, as there is for a project of which nothing was said.
+func (s *Server) LimitBandwidth(project string, bytesPerSecond int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rates[project] == bytesPerSecond {
+		return
+	}
+	if bytesPerSecond == 0 {
+		delete(s.rates, project)
+	} else {
+		s.rates[project] = bytesPerSecond
+	}
+	for k, u := range s.users {
+		if k.project == project {
+			u.limit(bytesPerSecond)
+		}
+	}
+}
 
 func (s *Server) projectLocked(id string) *project {
 	p := s.projects[id]
@@ -81,9 +121,7 @@ func (s *Server) admit(k userKey, rc *relayConn) error {
 	u := s.users[k]
 	if u == nil {
 		u = &user{key: k, project: s.projectLocked(k.project), live: map[*relayConn]struct{}{}}
-		if bps := s.cfg.Limits.BytesPerSecondPerUser; bps > 0 {
-			u.bucket = rate.NewLimiter(rate.Limit(bps), max(bps, 2*inboundMTU))
-		}
+		u.limit(s.rates[k.project])
 		u.reported = Usage{Project: k.project, Peer: k.peer}
 		s.users[k] = u
 	}

@@ -144,29 +144,47 @@ func (m iceMinter) urls() (stun, turn []string) {
 	return stun, turn
 }
 
-// permits tells the relay, which must not wait for a database, whether a project may go on relaying. A project that it has not met yet may: its credentials are
-// fresh from a join or the REST API, which have looked.
+// permits tells the relay, which must not wait for a database, whether a project may go on relaying, and how fast. A project that it has not met yet may: its credentials are
+// fresh from a join or the REST API, which have looked. It is looked at right after.
 type permits struct {
 	projects *project.Service
+	limit    func(project string, bytesPerSecond int64) // is relay's LimitBandwidth; set before run
 	log      *slog.Logger
+	met      chan struct{} // capacity 1: there is a project that was not looked at yet
 
 	mu    sync.Mutex
-	known map[string]error // project → why not; nil: it may
+	known map[string]*standing // by project
 }
 
+// A standing is what permits knows of a project.
+type standing struct {
+	why  error // it may not relay; nil: it may
+	seen bool  // was looked at
+	idle int   // seconds since the relay has last asked: it does so every ten seconds for a project that relays
+}
+
+// maxIdle is after how many seconds a project is forgotten. Otherwise each that ever relayed would be read from the database for as long as the node runs.
+const maxIdle = 60
+
 func newPermits(projects *project.Service, log *slog.Logger) *permits {
-	return &permits{projects: projects, log: log, known: map[string]error{}}
+	return &permits{projects: projects, log: log, met: make(chan struct{}, 1), known: map[string]*standing{}}
 }
 
 // permit is relay's Config.Permit.
 func (p *permits) permit(projectID, _ string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	why, met := p.known[projectID]
-	if !met {
-		p.known[projectID] = nil
+	s := p.known[projectID]
+	if s == nil {
+		s = &standing{}
+		p.known[projectID] = s
+		select {
+		case p.met <- struct{}{}:
+		default:
+		}
 	}
-	return why
+	s.idle = 0
+	return s.why
 }
 
 // count is relay's Config.OnUsage.
@@ -185,22 +203,50 @@ func (p *permits) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			p.lookAt(ctx, p.age())
+		case <-p.met:
+			p.lookAt(ctx, p.unseen())
 		}
-		p.mu.Lock()
-		ids := make([]string, 0, len(p.known))
-		for id := range p.known {
+	}
+}
+
+// age forgets projects that have not relayed for long, and returns the others.
+func (p *permits) age() (ids []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, s := range p.known {
+		if s.idle++; s.idle > maxIdle {
+			delete(p.known, id)
+			p.limit(id, 0)
+		} else {
 			ids = append(ids, id)
 		}
-		p.mu.Unlock()
-		for _, id := range ids {
-			why := p.look(ctx, id)
-			if ctx.Err() != nil {
-				return nil
-			}
-			p.mu.Lock()
-			p.known[id] = why
-			p.mu.Unlock()
+	}
+	return ids
+}
+
+// unseen are the projects that have just been met.
+func (p *permits) unseen() (ids []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, s := range p.known {
+		if !s.seen {
+			ids = append(ids, id)
 		}
+	}
+	return ids
+}
+
+func (p *permits) lookAt(ctx context.Context, ids []string) {
+	for _, id := range ids {
+		why := p.look(ctx, id)
+		if ctx.Err() != nil {
+			return
+		}
+		p.mu.Lock()
+		s := p.known[id] // is there: run alone forgets
+		s.why, s.seen = why, true
+		p.mu.Unlock()
 	}
 }
 
@@ -215,6 +261,7 @@ func (p *permits) look(ctx context.Context, id string) error {
 	case !pr.On:
 		return refusal.New(refusal.ProjectOff)
 	}
+	p.limit(id, pr.Settings.RelayBytesPerSecond)
 	err = p.projects.CheckQuota(ctx, id, project.RelayBytes)
 	if err != nil && !errors.Is(err, refusal.New(refusal.QuotaExceeded)) {
 		p.log.Warn("cannot look at a project's quota; it may relay", "project", id, "err", err)

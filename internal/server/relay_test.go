@@ -1,14 +1,70 @@
 package server
 
 import (
+	"errors"
+	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
 	"testing"
 
 	"github.com/madang-rtc/madang/internal/config"
+	"github.com/madang-rtc/madang/internal/project"
+	"github.com/madang-rtc/madang/internal/refusal"
 	"github.com/madang-rtc/madang/internal/relay"
+	"github.com/madang-rtc/madang/internal/store"
 )
+
+// A project that relays no more is looked at no more; one that does holds what its settings say.
+func TestPermitsForgetIdleProjects(t *testing.T) {
+	ctx := t.Context()
+	db, err := store.Open(ctx, store.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	projects, err := project.New(ctx, project.Config{DB: db})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"busy", "idle", "deleted"} {
+		if _, err := projects.Create(ctx, id, id, project.Settings{RelayBytesPerSecond: 1000}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := newPermits(projects, slog.New(slog.DiscardHandler))
+	limits := map[string]int64{}
+	p.limit = func(project string, bytesPerSecond int64) { limits[project] = bytesPerSecond }
+	for _, id := range []string{"busy", "idle", "deleted"} {
+		if err := p.permit(id, "peer"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.lookAt(ctx, p.unseen())
+	if want := map[string]int64{"busy": 1000, "idle": 1000, "deleted": 1000}; !maps.Equal(limits, want) {
+		t.Errorf("limits: got %v, want %v", limits, want)
+	}
+	if err := projects.Delete(ctx, "deleted"); err != nil {
+		t.Fatal(err)
+	}
+	off := false
+	if _, err := projects.Update(ctx, "busy", 0, project.Change{On: &off}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 * maxIdle {
+		p.lookAt(ctx, p.age())
+		if err := p.permit("busy", "peer"); !errors.Is(err, refusal.New(refusal.ProjectOff)) {
+			t.Fatalf("switched off: got %v", err)
+		}
+	}
+	if known := slices.Collect(maps.Keys(p.known)); !slices.Equal(known, []string{"busy"}) {
+		t.Errorf("still looked at: %v, want busy alone", known)
+	}
+	if limits["idle"] != 0 || limits["deleted"] != 0 {
+		t.Errorf("the relay still holds limits: %v", limits)
+	}
+}
 
 // Firefox warns of five and more, since it asks all of them for candidates before it is done.
 func TestClientsGetFewICEServersAndThoseThatTheyCanReach(t *testing.T) {

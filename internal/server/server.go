@@ -140,6 +140,7 @@ func (s *Server) build() error {
 		return err
 	}
 	s.onCleanUp(func() { relays.Close() })
+	permits.limit = relays.LimitBandwidth
 
 	publicURL := s.publicURL(tcp)
 	authorizer, err := auth.New(auth.Config{Directory: projects.Directory(), Development: c.Development(), PublicOrigins: publicOrigins(c, publicURL)})
