@@ -36,12 +36,17 @@ type bareEnd interface {
 	received() int64
 }
 
-// bareRate is what a bare data channel carries, in bytes a second.
-func bareRate(t *testing.T, from, to bareEnd, d time.Duration) float64 {
-	t.Helper()
+// connectBare opens a bare data channel between both.
+func connectBare(from, to bareEnd) {
 	to.accept(from.answer(to.offer()))
 	from.ready()
 	to.ready()
+}
+
+// bareRate is what a bare data channel carries, in bytes a second.
+func bareRate(t *testing.T, from, to bareEnd, d time.Duration) float64 {
+	t.Helper()
+	connectBare(from, to)
 	from.flood(d / 4) // slow start, and the connection before it
 	before, started := to.received(), time.Now()
 	from.flood(d)

@@ -482,36 +482,38 @@ func TestFilesBetweenBrowsersInACall(t *testing.T) {
 	sender.succeeds()
 }
 
-// TestFilesBetweenBrowserAndCommandLine: `madang send` to a browser, and a browser to `madang receive`.
+// TestFilesBetweenBrowserAndCommandLine: `madang send` to a browser, and a browser to `madang receive`. The browser is connected to another program meanwhile.
 func TestFilesBetweenBrowserAndCommandLine(t *testing.T) {
 	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
-	chromium := browser.Start(t, browser.Chromium, browser.Options{})
-	t.Run("to the browser", func(t *testing.T) {
-		dir := t.TempDir()
-		want := randomFile(t, filepath.Join(dir, "film.mkv"), 5<<20+7, 1)
-		sender := send(t, t.TempDir(), node.HTTP, filepath.Join(dir, "film.mkv"))
-		b := newEnd(t, chromium, node.HTTP, "receiver")
-		b.receive(sender.link())
-		b.do(patience, "await end.receiving.accept()", nil)
-		b.arrived()
-		var got [][2]string
-		b.do(patience, "return end.received()", &got)
-		if len(got) != 1 || got[0] != [2]string{"film.mkv", hex.EncodeToString(want[:])} {
-			t.Errorf("got %v, want %x", got, want)
-		}
-		sender.succeeds()
-	})
-	t.Run("from the browser", func(t *testing.T) {
-		a := newEnd(t, chromium, node.HTTP, "sender")
-		link := a.send([]sent{{"film.mkv", 5<<20 + 7, 1}}, nil)
-		out := t.TempDir()
-		startEnd(t, t.TempDir(), "receive", link, out).succeeds()
-		a.await(patience, "end.error === null")
-		var want [][2]string
-		a.do(patience, "return end.digests()", &want)
-		if got := hashFile(t, filepath.Join(out, "film.mkv")); hex.EncodeToString(got[:]) != want[0][1] {
-			t.Errorf("got %x, want %v", got, want)
-		}
-	})
+	for _, engine := range []browser.Engine{browser.Chromium, browser.Firefox} {
+		t.Run(string(engine), func(t *testing.T) {
+			b := browser.Start(t, engine, browser.Options{})
+			dir := t.TempDir()
+			want := randomFile(t, filepath.Join(dir, "film.mkv"), 5<<20+7, 1)
+			sender := send(t, t.TempDir(), node.HTTP, filepath.Join(dir, "film.mkv"))
+			to := newEnd(t, b, node.HTTP, "receiver")
+			connectBare(&bareGo{t: t}, barePage{to}) // another program, with a certificate of its own
+			to.receive(sender.link())
+			to.do(patience, "await end.receiving.accept()", nil)
+			to.arrived()
+			var got [][2]string
+			to.do(patience, "return end.received()", &got)
+			if len(got) != 1 || got[0] != [2]string{"film.mkv", hex.EncodeToString(want[:])} {
+				t.Errorf("got %v, want %x", got, want)
+			}
+			sender.succeeds()
+
+			from := newEnd(t, b, node.HTTP, "sender")
+			link := from.send([]sent{{"film.mkv", 5<<20 + 7, 1}}, nil)
+			out := t.TempDir()
+			startEnd(t, t.TempDir(), "receive", link, out).succeeds()
+			from.await(patience, "end.error === null")
+			var sums [][2]string
+			from.do(patience, "return end.digests()", &sums)
+			if got := hashFile(t, filepath.Join(out, "film.mkv")); hex.EncodeToString(got[:]) != sums[0][1] {
+				t.Errorf("got %x, want %v", got, sums)
+			}
+		})
+	}
 }

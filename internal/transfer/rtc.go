@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"sync"
 	"time"
 
@@ -32,14 +31,14 @@ const (
 	flushPatience = 2 * time.Second
 )
 
-// newCertificate makes the one that all lanes of a process show.
+// newCertificate makes the one that all lanes of a process show. Its serial number is random: Firefox refuses a second certificate of the same issuer and number.
 func newCertificate() (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "madang"},
+		Subject:   pkix.Name{CommonName: "madang"},
 		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().AddDate(0, 1, 0),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
