@@ -29,6 +29,7 @@ type depotClient struct {
 // depotState is what the server says (api.md).
 type depotState struct {
 	State       depot.State   `json:"state"`
+	Once        bool          `json:"once"`
 	Taker       string        `json:"taker"`
 	ExpiresAtMs int64         `json:"expiresAtMs"`
 	Objects     []depot.Range `json:"objects"`

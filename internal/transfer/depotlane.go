@@ -205,7 +205,7 @@ func (l *depotLane) command(m *message) error {
 		if err != nil {
 			return err
 		}
-		l.say(message{Type: typeAccepted})
+		l.say(message{Type: typeAccepted, Alone: l.state.Once})
 	case typeUnwant:
 		l.mu.Lock()
 		l.wants = nil

@@ -159,6 +159,8 @@ type fetcher struct {
 	actions  []action
 
 	// Among several receivers.
+	told    bool          // a sender has said accepted
+	alone   bool          // and that the link is for this receiver alone
 	place   float64       // 0 to 1: where to begin
 	company bool          // there are others, with a lane or without
 	turn    int           // the file to look at next
@@ -210,7 +212,7 @@ func (f *fetcher) send(lane int, m message) {
 // addLane: hello has been said on both sides.
 func (f *fetcher) addLane(now time.Time, id int, end string, sender bool) {
 	l := &fetchLane{id: id, end: end, sender: sender, owed: map[block]int{}, window: windowFirst, measured: now, heard: now, remote: map[uint32]*bitmap{}}
-	if !sender && f.liars[end] {
+	if !sender && (f.alone || f.liars[end]) {
 		f.actions = append(f.actions, action{kind: doClose, lane: id})
 		return
 	}
@@ -232,15 +234,43 @@ func (f *fetcher) addLane(now time.Time, id int, end string, sender bool) {
 		f.askHashesOfOthers()
 	} else {
 		l.accepted, f.company = true, true
-		var ranges []Range
-		for i, file := range f.files {
-			ranges = append(ranges, file.have.ranges(uint32(i))...)
+		if f.told {
+			f.sayAll(id)
 		}
-		f.sayHave(id, ranges)
 	}
 	f.rateSince, f.rateBytes = now, f.arrived
 	f.nextLane = now.Add(laneEvery)
 	f.request(now)
+}
+
+// gives reports whether other receivers may have something from here.
+func (f *fetcher) gives() bool { return f.told && !f.alone }
+
+func (f *fetcher) sayAll(lane int) {
+	var ranges []Range
+	for i, file := range f.files {
+		ranges = append(ranges, file.have.ranges(uint32(i))...)
+	}
+	f.sayHave(lane, ranges)
+}
+
+// accepted: a sender gives blocks, to us and to others, or to us alone.
+func (f *fetcher) accepted(l *fetchLane, alone bool) {
+	l.accepted = true
+	first := !f.told
+	f.told, f.alone = true, f.alone || alone
+	for _, id := range slices.Sorted(maps.Keys(f.lanes)) {
+		switch {
+		case f.lanes[id].sender:
+		case f.alone:
+			f.actions = append(f.actions, action{kind: doClose, lane: id})
+		case first:
+			f.sayAll(id)
+		}
+	}
+	if first {
+		f.news = nil
+	}
 }
 
 func (f *fetcher) sayHave(lane int, ranges []Range) {
@@ -514,7 +544,7 @@ func (f *fetcher) message(now time.Time, lane int, m *message) error {
 			f.request(now)
 		}
 	case typeAccepted:
-		l.accepted = true
+		f.accepted(l, m.Alone)
 		f.request(now)
 	case typeUnwanted:
 		l.unwanting = false
@@ -1155,7 +1185,7 @@ func (f *fetcher) rarest(l *fetchLane, n uint32) (best uint32, found bool) {
 
 // accompany: other receivers are there, or not any more.
 func (f *fetcher) accompany(now time.Time, others bool) {
-	others = others || len(f.lanes) > len(f.sources())
+	others = !f.alone && (others || len(f.lanes) > len(f.sources()))
 	if others != f.company {
 		f.company, f.gained, f.asking = others, now, 0
 		f.request(now)
@@ -1233,7 +1263,7 @@ func (f *fetcher) tick(now time.Time) {
 
 // sayNews tells other receivers what is new, at once and then again after a little while.
 func (f *fetcher) sayNews(now time.Time) {
-	if len(f.news) == 0 || now.Before(f.nextHave) && !f.over {
+	if len(f.news) == 0 || !f.told || now.Before(f.nextHave) && !f.over {
 		return
 	}
 	f.nextHave = now.Add(haveEach)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/madang-rtc/madang/internal/refusal"
 )
@@ -132,5 +133,114 @@ func TestASenderThatEndsInItsOwnWords(t *testing.T) {
 				t.Errorf("got %v, want %s", err, c.want)
 			}
 		})
+	}
+}
+
+// A link for one receiver stays that, towards whoever has it too: the receiver gives them nothing, and does not say how the sender knows it.
+func TestTheReceiverOfALinkForOneGivesNothingAway(t *testing.T) {
+	node, ticket := startNode(t), NewTicket()
+	sender := joins(t, node, ticket, roleSender)
+	asked, agreed := make(chan struct{}), make(chan struct{})
+	receiver := receives(t, ReceiveConfig{Server: node, Ticket: ticket, Dir: t.TempDir(), Confirm: func([]Entry, bool) bool {
+		close(asked)
+		<-agreed
+		return true
+	}})
+	l := sender.answer()
+	l.hello(roleSender, endOf("S"))
+	known := l.hear(typeHello).End
+	content := pattern(2 * BlockSize)
+	l.say(message{Type: typeManifest, From: new(uint32(0)), Entries: []Entry{{Path: "a", Size: new(int64(len(content)))}}, Last: true})
+	<-asked
+
+	other := joins(t, node, ticket, roleReceiver)
+	early := other.dial(roleReceiver) // there is only one
+	early.hello(roleReceiver, endOf("C"))
+	if end := early.hear(typeHello).End; end != endForOthers(known) {
+		t.Errorf("another receiver is told the end %q, and the sender %q", end, known)
+	}
+	early.say(message{Type: typeWant, Blocks: []Range{{0, 0, 2}}})
+	close(agreed)
+	l.hear(typeAccept)
+	l.say(message{Type: typeAccepted, Alone: true})
+	if early.hear("block") != nil {
+		t.Error("another receiver has got a block")
+	}
+	l.hear(typeWant)
+	l.block(block{0, 0}, content[:BlockSize])
+	l.block(block{0, 1}, content[BlockSize:])
+	l.hear(typeGetRoot)
+	root := fileRoot(int64(len(content)), hashesOf(content))
+	l.say(message{Type: typeRoot, File: new(uint32(0)), Root: b64.EncodeToString(root[:])})
+	l.hear(typeGetRoot)
+	entries := []Entry{{Path: "a", Size: new(int64(len(content)))}}
+	root = manifestRoot(entries, []Hash{root})
+	l.say(message{Type: typeRoot, Root: b64.EncodeToString(root[:])})
+	l.hear(typeComplete)
+	l.say(message{Type: typeBye, Code: string(refusal.Done)})
+	if err := receiver.wait(); err != nil {
+		t.Error(err)
+	}
+	if receiver.result.Shared > 0 {
+		t.Errorf("%d bytes were given to others", receiver.result.Shared)
+	}
+}
+
+// Before a sender has said for whom the link is, other receivers get nothing; then they hear what there is, or their lanes end.
+func TestOthersWaitUntilASenderHasSaidForWhomTheLinkIs(t *testing.T) {
+	for _, alone := range []bool{false, true} {
+		now := time.Unix(1e9, 0)
+		f := newFetcher(func(uint32, Entry) []Hash { return []Hash{{1}} }) // of an earlier life
+		f.addLane(now, 1, "S", true)
+		f.addLane(now, 2, "B", false)
+		if err := f.message(now, 1, &message{Type: typeManifest, From: new(uint32(0)), Entries: []Entry{{Path: "a", Size: new(int64(9 * BlockSize))}}, Last: true}); err != nil {
+			t.Fatal(err)
+		}
+		f.accept(now, nil)
+		f.tick(now.Add(time.Second))
+		said := func() (list []string) {
+			for _, a := range f.take() {
+				switch {
+				case a.kind == doClose:
+					list = append(list, fmt.Sprint("close ", a.lane))
+				case a.kind == doSend && a.msg.Type == typeHave:
+					list = append(list, fmt.Sprint("have ", a.lane, " ", a.msg.Blocks))
+				}
+			}
+			return list
+		}
+		if got := said(); f.gives() || got != nil {
+			t.Errorf("before accepted: %v", got)
+		}
+		if err := f.message(now, 1, &message{Type: typeAccepted, Alone: alone}); err != nil {
+			t.Fatal(err)
+		}
+		f.tick(now.Add(2 * time.Second))
+		want := "[have 2 [{0 0 1}]]"
+		if alone {
+			want = "[close 2]"
+		}
+		if got := fmt.Sprint(said()); got != want || f.gives() == alone {
+			t.Errorf("alone %t: got %s, want %s", alone, got, want)
+		}
+		f.addLane(now, 3, "C", false)
+		want = "[have 3 [{0 0 1}]]"
+		if alone {
+			want = "[close 3]"
+		}
+		if got := fmt.Sprint(said()); got != want {
+			t.Errorf("alone %t, a lane later: got %s, want %s", alone, got, want)
+		}
+	}
+}
+
+// What is believed of senders is not believed of whoever says that it is one: senders make no lanes.
+func TestAReceiverThatCallsItselfSenderIsRefused(t *testing.T) {
+	node, ticket := startNode(t), NewTicket()
+	receives(t, ReceiveConfig{Server: node, Ticket: ticket, Dir: t.TempDir()})
+	l := joins(t, node, ticket, roleReceiver).dial(roleReceiver)
+	l.hello(roleSender, endOf("C"))
+	if bye := l.hear(typeBye); bye == nil || bye.Code != string(refusal.Malformed) {
+		t.Errorf("got %+v", bye)
 	}
 }

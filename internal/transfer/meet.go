@@ -153,6 +153,7 @@ type meeting struct {
 	members []member // in the order of coming
 	conns   map[string]*conn
 	native  *native // nil: no native lanes
+	deaf    bool    // offers are not answered any more
 }
 
 // handlers are called on goroutines that must not be held up for long.
@@ -279,7 +280,7 @@ func (m *meeting) signalled(from string, d signalData) {
 	c := m.conns[key]
 	offered := d.Native != "" || d.Description != nil && d.Description.Type == webrtc.SDPTypeOffer
 	if c == nil {
-		if !offered || m.ctx.Err() != nil {
+		if !offered || m.deaf || m.ctx.Err() != nil {
 			return
 		}
 		n := 0
@@ -299,6 +300,13 @@ func (m *meeting) signalled(from string, d signalData) {
 	case c.signals <- d:
 	default:
 	}
+}
+
+// deafen answers no more offers.
+func (m *meeting) deafen() {
+	m.mu.Lock()
+	m.deaf = true
+	m.mu.Unlock()
 }
 
 func (m *meeting) forget(c *conn) {

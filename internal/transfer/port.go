@@ -52,8 +52,8 @@ func newPort(id int, l lane) *port {
 	return p
 }
 
-// hello introduces both sides.
-func (p *port) hello(ctx context.Context, role, end, name string) error {
+// hello introduces both sides. The other side must have the role given: whoever says another one is told why, and the lane ends.
+func (p *port) hello(ctx context.Context, role, end, name, theirs string) error {
 	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { p.lane.Close() })
@@ -61,6 +61,17 @@ func (p *port) hello(ctx context.Context, role, end, name string) error {
 	if err := p.lane.Send(true, nil, (&message{Type: typeHello, Version: Version, Role: role, End: end, Name: name}).encode()); err != nil {
 		return err
 	}
+	err := p.hearHello(end, theirs)
+	var no *refusal.Refusal
+	if errors.As(err, &no) {
+		if p.lane.Send(true, nil, (&message{Type: typeBye, Code: string(no.Code)}).encode()) == nil {
+			p.lane.Flush()
+		}
+	}
+	return err
+}
+
+func (p *port) hearHello(end, theirs string) error {
 	text, data, err := p.lane.Recv()
 	if err != nil {
 		return fmt.Errorf("wait for hello: %w", err)
@@ -78,6 +89,8 @@ func (p *port) hello(ctx context.Context, role, end, name string) error {
 		return refusal.Newf(refusal.VersionUnsupported, "The other side speaks version %d of the transfer protocol.", m.Version)
 	case m.End == end:
 		return malformed("hello: our own end")
+	case m.Role != theirs:
+		return malformed("hello: role")
 	}
 	p.role, p.end, p.name = m.Role, m.End, m.Name
 	return nil

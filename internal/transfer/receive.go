@@ -121,7 +121,9 @@ func (r *receiver) run(ctx context.Context) (result Result, err error) {
 		err = errors.Join(err, r.disk.close())
 	}()
 	m, err := meet(ctx, r.cfg.Server, r.cfg.Ticket, roleReceiver, handlers{
-		members: r.stir, lane: func(peer string, l lane) { r.wg.Go(func() { _ = r.adopt(l, peer) }) }, lie: func() {}, // a lane that ends at once is none
+		members: r.stir,
+		lane:    func(peer string, l lane) { r.wg.Go(func() { _ = r.adopt(l, peer, roleReceiver) }) }, // senders make none; one that ends at once is none
+		lie:     r.lie,
 	})
 	if err != nil {
 		return result, err
@@ -278,7 +280,7 @@ func (r *receiver) dial(p member) {
 	r.wg.Go(func() {
 		l, err := r.meeting.dial(r.ctx, p, native)
 		if err == nil {
-			err = r.adopt(l, p.id)
+			err = r.adopt(l, p.id, roleSender)
 		}
 		r.mu.Lock()
 		r.dialing = false
@@ -308,7 +310,7 @@ func (r *receiver) swarm() {
 	for _, p := range r.meeting.with(roleReceiver) {
 		now := time.Now()
 		r.mu.Lock()
-		wanted := p.offer && r.fetcher.chosen && !r.complete && now.After(r.met[p.id]) && len(r.ports)-len(r.fetcher.senders()) < swarmPeers
+		wanted := p.offer && r.fetcher.gives() && !r.complete && now.After(r.met[p.id]) && len(r.ports)-len(r.fetcher.senders()) < swarmPeers
 		native := r.meeting.native != nil && p.native && !r.noNative[p.id]
 		if wanted {
 			r.met[p.id] = now.Add(24 * time.Hour) // while there is a lane, or one is being made
@@ -320,15 +322,19 @@ func (r *receiver) swarm() {
 		r.wg.Go(func() {
 			l, err := r.meeting.dial(r.ctx, p, native)
 			if err == nil {
-				err = r.adopt(l, p.id)
+				err = r.adopt(l, p.id, roleReceiver)
 			}
 			if err == nil {
 				return
 			}
+			if errors.Is(err, errNotAuthentic) {
+				r.lie()
+				return // and is not dialled again
+			}
 			r.cfg.Server.log().Debug("dial another receiver", "err", err) // the sender has everything
 			r.mu.Lock()
 			r.met[p.id] = time.Now().Add(swarmRedial)
-			if native && !errors.Is(err, errNotAuthentic) {
+			if native {
 				r.noNative[p.id] = true
 				r.met[p.id] = time.Now()
 			}
@@ -383,7 +389,7 @@ func (r *receiver) next(p *port, buf []byte) (*outBlock, error) {
 		b, ok := r.server.next(p.id)
 		actions := r.server.take()
 		var hash Hash
-		have := ok && int(b.file) < len(r.fetcher.files) && r.fetcher.files[b.file].have.has(b.index)
+		have := ok && r.fetcher.gives() && int(b.file) < len(r.fetcher.files) && r.fetcher.files[b.file].have.has(b.index)
 		if have {
 			hash = r.fetcher.files[b.file].hashes[b.index]
 		}
@@ -413,14 +419,21 @@ func (r *receiver) next(p *port, buf []byte) (*outBlock, error) {
 	}
 }
 
-// adopt says hello on a lane, and runs it.
-func (r *receiver) adopt(l lane, peer string) error {
+// lie: somebody who does not know the secret has knocked, or the server is lying.
+func (r *receiver) lie() { r.cfg.OnEvent(Event{Code: string(refusal.NotAuthentic)}) }
+
+// adopt says hello on a lane to somebody of that role, and runs it.
+func (r *receiver) adopt(l lane, peer, role string) error {
+	end := r.disk.end
+	if role == roleReceiver {
+		end = endForOthers(end)
+	}
 	r.mu.Lock()
 	r.lastPort++
 	p := newPort(r.lastPort, l)
 	r.ports[p.id] = p
 	r.mu.Unlock()
-	if err := p.hello(r.ctx, roleReceiver, r.disk.end, r.cfg.Own); err != nil {
+	if err := p.hello(r.ctx, roleReceiver, end, r.cfg.Own, role); err != nil {
 		l.Close()
 		r.mu.Lock()
 		delete(r.ports, p.id)
@@ -735,8 +748,12 @@ func (r *receiver) onMessage(p *port, m *message) error {
 	} else {
 		err = r.fetcher.message(time.Now(), p.id, m)
 	}
+	alone := r.fetcher.alone
 	actions := append(r.fetcher.take(), r.server.take()...)
 	r.mu.Unlock()
+	if alone {
+		r.meeting.deafen()
+	}
 	r.do(actions)
 	if changed { // it is said on each lane
 		r.cfg.OnEvent(pauseEvent(m.On))

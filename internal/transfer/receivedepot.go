@@ -33,7 +33,7 @@ func (r *receiver) watchDepot() {
 			}
 		case state.State == depot.Open && len(state.Objects) > 0:
 			l := newDepotLane(r.ctx, client, keys, r.disk.end, state, bad)
-			if err := r.adopt(l, ""); err != nil {
+			if err := r.adopt(l, "", roleSender); err != nil {
 				r.cfg.Server.log().Debug("use a depot", "err", err)
 			} else {
 				select {

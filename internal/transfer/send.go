@@ -382,7 +382,7 @@ func (s *sender) adopt(l lane) {
 			s.server.removeLane(p.id)
 			s.mu.Unlock()
 		}()
-		if err := p.hello(s.ctx, roleSender, s.cfg.End, s.cfg.Own); err != nil || p.role != roleReceiver {
+		if p.hello(s.ctx, roleSender, s.cfg.End, s.cfg.Own, roleReceiver) != nil {
 			return
 		}
 		s.cfg.OnEvent(Event{Code: "connected", Path: l.String()})

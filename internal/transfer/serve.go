@@ -195,7 +195,7 @@ func (s *server) message(now time.Time, lane int, m *message) error {
 				s.accept(o)
 			}
 		}
-		s.send(lane, message{Type: typeAccepted})
+		s.send(lane, message{Type: typeAccepted, Alone: s.limit == 1})
 		if s.paused {
 			s.send(lane, message{Type: typePause, On: true})
 		}

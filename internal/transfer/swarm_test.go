@@ -454,6 +454,9 @@ func TestOthersAreHeardBeforeTheUserAgrees(t *testing.T) {
 		t.Errorf("asked for %v before the user has agreed", got)
 	}
 	f.accept(now, nil)
+	if err := f.message(now, 1, &message{Type: typeAccepted}); err != nil {
+		t.Fatal(err)
+	}
 	f.tick(now)
 	if got := asked(); fmt.Sprint(got) != "[accept 0 get-hashes 2 have [{0 0 1}]]" {
 		t.Errorf("asked for %v", got)

@@ -121,6 +121,7 @@ type message struct {
 	Clear   bool    `json:"clear,omitempty"`
 	Fresh   bool    `json:"fresh,omitempty"`
 	Gives   *bool   `json:"gives,omitempty"`
+	Alone   bool    `json:"alone,omitempty"`
 	File    *uint32 `json:"file,omitempty"`
 	First   *uint32 `json:"first,omitempty"`
 	Count   uint32  `json:"count,omitempty"`
