@@ -11,6 +11,7 @@ import type { Path } from "../stats.js";
 import { type Access, CodeDesk, enter, redeem } from "./code.js";
 import { type DepotTerms, depotTerms, type JoinCredentials } from "./depotclient.js";
 import type { Keeping } from "./depotupload.js";
+import type { Target } from "./direct.js";
 import { type Chosen, toEntries } from "./files.js";
 import { handOver, Lanes } from "./lanes.js";
 import { CallMeeting, type Meeting, OwnMeeting } from "./meeting.js";
@@ -23,17 +24,17 @@ import type { Entry } from "./wire.js";
 
 export type { DepotTerms } from "./depotclient.js";
 export type { Keeping } from "./depotupload.js";
+export type { Target } from "./direct.js";
 export { type Chosen, chosenFiles, droppedFiles } from "./files.js";
 export type { FileState } from "./protocol.js";
 export {
 	cleanUp,
 	offerDownload,
-	pickTargets,
+	pickTarget,
 	type ReceivedFile,
 	type Room,
 	type Saved,
 	save,
-	type Targets,
 } from "./save.js";
 export { type Code, parseCode, parseLink, type Ticket } from "./secret.js";
 export type { ReceiverState } from "./server.js";
@@ -448,8 +449,8 @@ export type ReceivingEvents = EndEvents & {
 export interface AcceptOptions {
 	/** Numbers of the files that are wanted. Default: all. */
 	files?: readonly number[] | undefined;
-	/** Writes into these files directly, without a copy in the browser's storage. It cannot go on after the page was left. */
-	targets?: ReadonlyMap<number, FileSystemFileHandle> | undefined;
+	/** Writes there directly, without a copy in the browser's storage: see {@link pickTarget}. It cannot go on after the page was left. */
+	target?: Target | undefined;
 }
 
 /** A try that failed is followed by the next after so long, the last one again and again. */
@@ -585,10 +586,10 @@ export class Receiving extends End<ReceivingEvents> {
 	async accept(options: AcceptOptions = {}): Promise<void> {
 		const entries = this.#entries;
 		if (!entries) throw new MadangError("not_accepted");
-		const { files, targets } = options;
+		const { files, target } = options;
 		let place: Place;
-		if (targets) {
-			place = { kind: "direct", targets };
+		if (target) {
+			place = { kind: "direct", target };
 		} else {
 			const wanted = files ? files.map((file) => entries[file]) : entries;
 			const bytes = wanted.reduce((sum, entry) => sum + (entry?.size ?? 0), 0);

@@ -1,5 +1,6 @@
 import type { JoinCredentials } from "./depotclient.js";
 import type { Keeping } from "./depotupload.js";
+import type { Target } from "./direct.js";
 import type { Ticket } from "./secret.js";
 import type { ReceiverState } from "./server.js";
 import type { Entry } from "./wire.js";
@@ -10,7 +11,7 @@ import type { Entry } from "./wire.js";
 export type Place =
 	| { readonly kind: "staging" }
 	| { readonly kind: "memory" }
-	| { readonly kind: "direct"; readonly targets: ReadonlyMap<number, FileSystemFileHandle> };
+	| { readonly kind: "direct"; readonly target: Target };
 
 export type ToWorker =
 	| { type: "send"; entries: Entry[]; files: (Blob | null)[]; end: string; name: string | undefined; receivers: number }
@@ -60,7 +61,7 @@ export type FromWorker =
 			files: FileState[];
 	  }
 	| { type: "sending"; receivers: ReceiverState[]; sentBytes: number; failed: [file: number, code: string][] }
-	/** The receiver has everything: the files of these numbers, `null` where the user has them already. */
+	/** The receiver has everything: the files and empty folders of these numbers; without content what the user has already, and folders. */
 	| { type: "complete"; files: number[]; contents: (Blob | null)[] }
 	/** The sender is done. */
 	| { type: "sent" }

@@ -1,4 +1,5 @@
 import { MadangError } from "../index.js";
+import type { Target } from "./direct.js";
 import { localPaths } from "./path.js";
 import { cleanStaging, memoryBytes, removeStaging } from "./store.js";
 import type { Entry } from "./wire.js";
@@ -14,7 +15,7 @@ export interface ReceivedFile {
 	/** Its number in the manifest. */
 	readonly file: number;
 	readonly entry: Entry;
-	/** `null`: it is where the user wanted it. */
+	/** `null`: it is where the user wanted it, or an empty folder. */
 	readonly content: Blob | null;
 }
 
@@ -76,56 +77,25 @@ async function stagedBytes(id: string): Promise<number> {
 	return sum;
 }
 
-/** Files that the user has chosen a place for, by their number in the manifest. */
-export type Targets = ReadonlyMap<number, FileSystemFileHandle>;
-
 interface Pickers {
 	showSaveFilePicker(options: { suggestedName: string }): Promise<FileSystemFileHandle>;
 	showDirectoryPicker(options: { mode: "readwrite" }): Promise<FileSystemDirectoryHandle>;
 }
 
 /**
- * Asks the user for a place: a file for one, a folder for several. To be called in the event of a click. `null` if the user closes the question, or the
- * browser has none.
+ * Asks the user for a place: a file if the transfer has one, else a folder. To be called in the event of a click. `null` if the user closes the question, or
+ * the browser has none.
  */
-export async function pickTargets(entries: readonly Entry[], files: readonly number[]): Promise<Targets | null> {
+export async function pickTarget(entries: readonly Entry[]): Promise<Target | null> {
 	if (!canPick()) return null;
 	const pickers = globalThis as unknown as Pickers;
-	const names = localPaths(entries);
 	try {
-		const [only] = files;
-		if (files.length === 1 && only !== undefined) {
-			const suggestedName = (names[only] as string).split("/").at(-1) as string;
-			return new Map([[only, await pickers.showSaveFilePicker({ suggestedName })]]);
-		}
-		const folder = await pickers.showDirectoryPicker({ mode: "readwrite" });
-		const targets = new Map<number, FileSystemFileHandle>();
-		for (const file of files) {
-			const parts = (names[file] as string).split("/");
-			if (entries[file]?.dir) continue;
-			let parent = folder;
-			for (const part of parts.slice(0, -1)) parent = await parent.getDirectoryHandle(part, { create: true });
-			targets.set(file, await freshFile(parent, parts.at(-1) as string));
-		}
-		return targets;
+		if (entries.length !== 1 || entries[0]?.dir) return await pickers.showDirectoryPicker({ mode: "readwrite" });
+		const [path] = localPaths(entries) as [string];
+		return await pickers.showSaveFilePicker({ suggestedName: path.split("/").at(-1) as string });
 	} catch (error) {
 		if ((error as DOMException).name === "AbortError") return null;
 		throw error;
-	}
-}
-
-/** A file that is not there yet: nothing of the user's is replaced. */
-async function freshFile(parent: FileSystemDirectoryHandle, name: string): Promise<FileSystemFileHandle> {
-	const dot = name.lastIndexOf(".");
-	const [stem, extension] = dot > 0 ? [name.slice(0, dot), name.slice(dot)] : [name, ""];
-	for (let n = 1; ; n++) {
-		const candidate = n === 1 ? name : `${stem} (${n})${extension}`;
-		try {
-			await parent.getFileHandle(candidate);
-		} catch (error) {
-			if ((error as DOMException).name !== "NotFoundError") continue;
-			return parent.getFileHandle(candidate, { create: true });
-		}
 	}
 }
 
@@ -143,15 +113,15 @@ export async function save(
 	progress?: (bytes: number) => void,
 ): Promise<Saved | null> {
 	const names = localPaths(entries);
-	const there = received.filter(({ content, entry }) => content && !entry.dir);
+	const there = received.filter(({ content, entry }) => content || entry.dir);
 	const [only] = there;
 	if (!only) return null;
-	if (there.length === 1 && received.length === 1) {
-		return { name: (names[only.file] as string).split("/").at(-1) as string, content: only.content as Blob };
+	if (received.length === 1 && only.content) {
+		return { name: (names[only.file] as string).split("/").at(-1) as string, content: only.content };
 	}
 	const parts = there.map(({ file, entry, content }) => ({
-		path: names[file] as string,
-		content: content as Blob,
+		path: entry.dir ? `${names[file]}/` : (names[file] as string),
+		content: content ?? new Blob(),
 		modifiedMs: entry.mtimeMs ?? Date.now(),
 	}));
 	return { name: `${name}.zip`, content: await zip(parts, progress) };

@@ -4,7 +4,7 @@ import { decodeJournal, type Entry, encodeHeader, encodeRecords } from "./journa
 // Where received blocks go. Three places, from the best to the least (docs/transfer.md, "Where a browser puts it"):
 //
 //   staging   a folder of the origin's private file system, with a journal: survives reload, crash and restart
-//   direct    files that the user has chosen a place for: no second copy, but lost with the page
+//   direct    where the user has chosen (direct.ts): no second copy, but lost with the page
 //   memory    where the browser offers nothing else, for little
 //
 // A store is used by one worker; only verified blocks are given to it.
@@ -19,8 +19,10 @@ export interface Store {
 	read(file: number, block: number, bytes: number): Promise<Uint8Array<ArrayBuffer> | null>;
 	/** Makes durable what was written. */
 	flush(): Promise<void>;
-	/** The files of these numbers, which are whole, readable; `null` for those that the user has already. */
-	finish(files: readonly number[]): Promise<(Blob | null)[]>;
+	/** Nothing more is written of a file: it is whole, or cannot be had. */
+	settle(file: number, whole: boolean): void;
+	/** The files of these numbers, which are whole, readable; `null` for those that the user has already, with these empty folders. */
+	finish(files: readonly number[], folders: readonly number[]): Promise<(Blob | null)[]>;
 	/** Lets go of everything that is open. What was written stays. */
 	close(): Promise<void>;
 	/** Removes everything. */
@@ -230,6 +232,8 @@ export class StagingStore implements Store {
 		this.#pendingBytes = 0;
 	}
 
+	settle(): void {}
+
 	finish(files: readonly number[]): Promise<Blob[]> {
 		const finished = this.#writing.then(() => this.#finish(files));
 		this.#writing = finished.then(
@@ -309,54 +313,6 @@ export async function cleanStaging(beforeMs: number): Promise<void> {
 	}
 }
 
-/** Writes into files that the user has chosen a place for. Their content appears when they are closed, and not before. */
-export class DirectStore implements Store {
-	readonly kind = "direct";
-	readonly found = [];
-	readonly #targets: ReadonlyMap<number, FileSystemFileHandle>;
-	readonly #open = new Map<number, Promise<FileSystemWritableFileStream>>();
-
-	constructor(targets: ReadonlyMap<number, FileSystemFileHandle>) {
-		this.#targets = targets;
-	}
-
-	#stream(file: number): Promise<FileSystemWritableFileStream> {
-		let stream = this.#open.get(file);
-		if (!stream) {
-			stream = (this.#targets.get(file) as FileSystemFileHandle).createWritable();
-			this.#open.set(file, stream);
-		}
-		return stream;
-	}
-
-	async write(file: number, block: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-		await (await this.#stream(file)).write({ type: "write", position: block * blockBytes, data: bytes });
-	}
-
-	/** What is being written into such a file cannot be read before it is closed. */
-	async read(): Promise<null> {
-		return null;
-	}
-
-	async flush(): Promise<void> {}
-
-	async finish(files: readonly number[]): Promise<null[]> {
-		for (const file of files) await (await this.#stream(file)).close();
-		this.#open.clear();
-		return files.map(() => null);
-	}
-
-	async close(): Promise<void> {
-		const open = [...this.#open.values()];
-		this.#open.clear();
-		await Promise.allSettled(open.map(async (stream) => (await stream).abort()));
-	}
-
-	discard(): Promise<void> {
-		return this.close();
-	}
-}
-
 /** Keeps everything in memory. */
 export class MemoryStore implements Store {
 	readonly kind = "memory";
@@ -374,6 +330,8 @@ export class MemoryStore implements Store {
 	}
 
 	async flush(): Promise<void> {}
+
+	settle(): void {}
 
 	async finish(files: readonly number[]): Promise<Blob[]> {
 		return files.map((file) => new Blob(this.#blocks.get(file) ?? []));

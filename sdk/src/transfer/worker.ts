@@ -2,6 +2,7 @@ import { canSeal, DepotKeys } from "./depot.js";
 import { DepotClient, pause } from "./depotclient.js";
 import { DepotUpload } from "./depotupload.js";
 import { DepotWire } from "./depotwire.js";
+import { DirectStore } from "./direct.js";
 import { Fetcher, type FetcherHost } from "./fetcher.js";
 import { digest, sameHash } from "./hash.js";
 import { ChannelWire, LaneWriter, PortWire, type Wire } from "./lane.js";
@@ -12,7 +13,7 @@ import { random, type Ticket, toBase64 } from "./secret.js";
 import { Server, type ServerHost } from "./server.js";
 import { Sharer, type SharerHost } from "./share.js";
 import { type Block, Source, SourceError } from "./source.js";
-import { DirectStore, keptEnd, MemoryStore, StagingStore, type Store } from "./store.js";
+import { keptEnd, MemoryStore, StagingStore, type Store } from "./store.js";
 import type { Entry, Message } from "./wire.js";
 import { Assembler, decodeBinary, decodeMessage, encodeHashes, hashesLimit, WireError } from "./wire.js";
 
@@ -282,11 +283,12 @@ class Receiver extends End implements FetcherHost, SharerHost, PumpHost {
 	}
 
 	#open(place: Place): Promise<Store> | Store {
+		const entries = this.#fetcher.files.map(({ entry }) => entry);
 		switch (place.kind) {
 			case "staging":
-				return StagingStore.open(this.#id, { version: 1, entries: this.#fetcher.files.map(({ entry }) => entry) });
+				return StagingStore.open(this.#id, { version: 1, entries });
 			case "direct":
-				return new DirectStore(place.targets);
+				return new DirectStore(place.target, entries);
 			case "memory":
 				return new MemoryStore();
 		}
@@ -378,7 +380,8 @@ class Receiver extends End implements FetcherHost, SharerHost, PumpHost {
 		this.endLane(lane, "closed");
 	}
 
-	fileDone(): void {
+	fileDone(file: number): void {
+		this.#store?.settle(file, this.#fetcher.files[file]?.done === true);
 		this.changed();
 	}
 
@@ -392,10 +395,12 @@ class Receiver extends End implements FetcherHost, SharerHost, PumpHost {
 			this.#fetcher.sayComplete();
 			return;
 		}
-		const files = [...this.#fetcher.files.entries()].filter(([, { done }]) => done).map(([file]) => file);
+		const all = [...this.#fetcher.files.entries()];
+		const files = all.filter(([, { done }]) => done).map(([file]) => file);
+		const folders = all.filter(([, { entry, chosen }]) => entry.dir && chosen).map(([file]) => file);
 		let contents: (Blob | null)[];
 		try {
-			contents = (await this.#store?.finish(files)) ?? [];
+			contents = (await this.#store?.finish(files, folders)) ?? [];
 		} catch (error) {
 			this.#diskFailed(error);
 			return;
@@ -403,7 +408,7 @@ class Receiver extends End implements FetcherHost, SharerHost, PumpHost {
 		this.#completed = true;
 		this.#fetcher.sayComplete();
 		this.show();
-		this.post({ type: "complete", files, contents });
+		this.post({ type: "complete", files: [...files, ...folders], contents });
 	}
 }
 

@@ -4,7 +4,7 @@ import { crc32 } from "./crc32.js";
 // for all sizes. It is a Blob made of parts, so that nothing but the headers is in memory.
 
 export interface ZipEntry {
-	/** With `/` between its parts. */
+	/** With `/` between its parts; that of an empty folder ends with one (§4.4.17.1). */
 	readonly path: string;
 	readonly content: Blob;
 	/** Milliseconds since 1970. */

@@ -8,7 +8,7 @@ import { qrCode } from "../qr.js";
 import { theme } from "../theme.js";
 import { size, timeLeft } from "./format.js";
 import { keepView } from "./keep.js";
-import { type ReceivedFile, type Receiving, type Sending, type Targets, type TransferSdk, transferSdk } from "./sdk.js";
+import { type ReceivedFile, type Receiving, type Sending, type Target, type TransferSdk, transferSdk } from "./sdk.js";
 import { styles } from "./styles.js";
 
 type Phase = "start" | "preparing" | "sending" | "opening" | "offer" | "receiving" | "done" | "failed";
@@ -272,23 +272,27 @@ export class MadangFiles extends LitElement {
 	}
 
 	async #pick(): Promise<void> {
-		const targets = await this.#sdk?.pickTargets(this.#receiving?.entries ?? [], this.#wanted);
-		if (targets) await this.#accept(targets);
+		try {
+			const target = await this.#sdk?.pickTarget(this.#receiving?.entries ?? []);
+			if (target) await this.#accept(target);
+		} catch {
+			this.#fail({ code: "storage" }); // a place that the browser does not let us write to
+		}
 	}
 
-	async #accept(targets: Targets | null): Promise<void> {
+	async #accept(target: Target | null): Promise<void> {
 		const receiving = this.#receiving;
 		if (!receiving) return;
 		const files = this.#wanted;
 		try {
-			await receiving.accept({ files, ...(targets ? { targets } : {}) });
+			await receiving.accept({ files, ...(target ? { target } : {}) });
 		} catch (error) {
 			await this.#look();
 			if (!this.tooBig) this.#fail(error);
 			return;
 		}
-		this.#direct = targets !== null;
-		if (!targets) void this.#remember(files);
+		this.#direct = target !== null;
+		if (!target) void this.#remember(files);
 		if (globalThis.Notification?.permission === "default") void Notification.requestPermission().catch(() => {});
 		this.phase = "receiving";
 		void this.#keepAwake();

@@ -1,6 +1,6 @@
 /** The transfer module of the SDK, as far as the page uses it. It is loaded when it is needed, from the server that serves it. */
 export type TransferSdk = typeof import("madang/transfer");
-export type { Entry, ReceivedFile, Receiving, Sending, Targets } from "madang/transfer";
+export type { Entry, ReceivedFile, Receiving, Sending, Target } from "madang/transfer";
 
 let loading: Promise<TransferSdk> | null = null;
 
