@@ -19,6 +19,8 @@ export interface Wire {
 /** The most that waits in the browser for the network. */
 const highBytes = 2 << 20;
 const lowBytes = 1 << 20;
+/** The most that waits for the browser: a list of files as long as one may be, and something. */
+const waitingBytes = 80 << 20;
 /** Parts of a block: half of it, or less for those who take less. */
 const partBytes = 128 * 1024 + 52;
 
@@ -140,46 +142,73 @@ export function bridge(channel: RTCDataChannel, port: MessagePort): void {
 	};
 }
 
-/** The sending side of a lane: blocks with back-pressure, and messages that never come between the parts of one. */
+/** The sending side of a lane: blocks and messages in order, with back-pressure. No message comes between the parts of a block. */
 export class LaneWriter {
 	readonly #wire: Wire;
-	#waiting: string[] = [];
+	readonly #broken: () => void;
+	#waiting: (string | Uint8Array<ArrayBuffer>)[] = [];
+	#waitingBytes = 0;
 	#inBlock = false;
 	#closed = false;
 	#wake: (() => void) | null = null;
 	/** The largest message that the other side takes. */
 	messageBytes = 65_536;
 
-	constructor(wire: Wire) {
+	/** `broken` is called when the lane takes no more, or the other side does not read what it asks for. */
+	constructor(wire: Wire, broken: () => void) {
 		this.#wire = wire;
-		wire.onlow = () => this.#wake?.();
+		this.#broken = broken;
+		wire.onlow = () => {
+			this.#drain();
+			this.#wake?.();
+		};
 	}
 
 	say(message: Message): void {
-		const text = JSON.stringify(message);
-		if (this.#inBlock) this.#waiting.push(text);
-		else this.#send(text);
+		this.#queue(JSON.stringify(message));
 	}
 
 	sayBytes(bytes: Uint8Array<ArrayBuffer>): void {
-		this.#send(bytes);
+		this.#queue(bytes);
+	}
+
+	#queue(data: string | Uint8Array<ArrayBuffer>): void {
+		if (this.#closed) return;
+		this.#waiting.push(data);
+		this.#waitingBytes += data.length;
+		if (this.#waitingBytes > waitingBytes) this.#break();
+		else this.#drain();
+	}
+
+	#drain(): void {
+		while (!this.#inBlock && this.#waiting.length > 0 && this.#hasRoom) {
+			const data = this.#waiting.shift() as string | Uint8Array<ArrayBuffer>;
+			this.#waitingBytes -= data.length;
+			this.#send(data);
+		}
+	}
+
+	/** A lane that has ended has room for everything. */
+	get #hasRoom(): boolean {
+		return this.#closed || this.#wire.bufferedAmount < highBytes;
+	}
+
+	#low(): Promise<void> {
+		return new Promise((resolve) => {
+			this.#wake = resolve;
+		});
 	}
 
 	/** Resolves when the block is with the browser; the wait is for room. */
 	async block(file: number, block: number, bytes: Uint8Array, hash: Uint8Array): Promise<void> {
+		while (this.#waiting.length > 0) await this.#low();
 		this.#inBlock = true;
 		for (const part of encodeBlock(file, block, bytes, hash, Math.min(partBytes, this.messageBytes))) {
-			while (this.#wire.bufferedAmount >= highBytes && !this.#closed) {
-				await new Promise<void>((resolve) => {
-					this.#wake = resolve;
-				});
-			}
+			while (!this.#hasRoom) await this.#low();
 			this.#send(part);
 		}
 		this.#inBlock = false;
-		const waiting = this.#waiting;
-		this.#waiting = [];
-		for (const text of waiting) this.#send(text);
+		this.#drain();
 	}
 
 	#send(data: string | Uint8Array<ArrayBuffer>): void {
@@ -187,13 +216,20 @@ export class LaneWriter {
 		try {
 			this.#wire.send(data);
 		} catch {
-			// Closing; its event follows.
+			this.#break(); // closing, or the browser does not take it: what is lost is asked for on another lane
 		}
+	}
+
+	#break(): void {
+		if (this.#closed) return;
+		this.end();
+		queueMicrotask(this.#broken); // not in the middle of what is being said
 	}
 
 	/** The lane is gone: nothing waits any more. */
 	end(): void {
 		this.#closed = true;
+		this.#waiting = [];
 		this.#wake?.();
 	}
 }

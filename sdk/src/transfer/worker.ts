@@ -56,7 +56,7 @@ abstract class End {
 	protected abstract binary(lane: number, data: ArrayBuffer): void;
 
 	addLane(lane: number, wire: Wire): void {
-		const writer = new LaneWriter(wire);
+		const writer = new LaneWriter(wire, () => this.endLane(lane, "closed"));
 		this.writers.set(lane, writer);
 		this.#wires.set(lane, wire);
 		wire.onopen = () => {
@@ -538,9 +538,7 @@ class Sender extends End implements ServerHost, PumpHost {
 
 	sendHashes(lane: number, file: number, first: number, count: number): void {
 		const hashes = this.#source.known(file, first, Math.min(count, hashesLimit));
-		const message = encodeHashes({ file, first, hashes });
-		// In pieces that every other side takes.
-		this.writers.get(lane)?.sayBytes(message);
+		this.writers.get(lane)?.sayBytes(encodeHashes({ file, first, hashes }));
 	}
 
 	sendRoot(lane: number, file: number | undefined): void {
