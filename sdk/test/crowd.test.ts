@@ -55,6 +55,7 @@ class End {
 				},
 				fileDone: () => {},
 				complete: () => this.fetcher.sayComplete(),
+				alone: () => {},
 				changed: () => {},
 			},
 			String(n).padStart(22, "r"),
@@ -152,7 +153,7 @@ class Crowd {
 		const others = this.ends.filter((other) => other.joined && !other.gone && other !== end);
 		end.fetcher.accompany(others.length > 0, this.nowMs);
 		this.server.laneOpened(lane, this.nowMs);
-		end.fetcher.laneOpened(lane, this.nowMs);
+		end.fetcher.laneOpened(lane, this.nowMs, "sender");
 		for (const other of others) {
 			other.fetcher.accompany(true, this.nowMs);
 			if (this.reach(this.ends.indexOf(end), this.ends.indexOf(other))) this.#meet(end, other);
@@ -176,8 +177,8 @@ class Crowd {
 				}),
 			);
 		}
-		a.fetcher.laneOpened(lane, this.nowMs);
-		b.fetcher.laneOpened(lane, this.nowMs);
+		a.fetcher.laneOpened(lane, this.nowMs, "receiver");
+		b.fetcher.laneOpened(lane, this.nowMs, "receiver");
 	}
 
 	#leave(end: End): void {

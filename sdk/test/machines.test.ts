@@ -2,7 +2,7 @@ import { sha256 } from "@noble/hashes/sha2.js";
 import { describe, expect, test } from "vitest";
 import { blockBytes, blockCount, blockLength } from "../src/transfer/blocks.js";
 import { Fetcher } from "../src/transfer/fetcher.js";
-import { toBase64 } from "../src/transfer/secret.js";
+import { endForOthers, toBase64 } from "../src/transfer/secret.js";
 import { Server } from "../src/transfer/server.js";
 import { fileRoot } from "../src/transfer/tree.js";
 import { decodeMessage, type Entry, type Message, WireError } from "../src/transfer/wire.js";
@@ -104,6 +104,7 @@ class World {
 					this.completed++;
 					this.fetcher.sayComplete();
 				},
+				alone: () => {},
 				changed: () => {},
 			},
 			"r".repeat(22),
@@ -123,7 +124,7 @@ class World {
 		const lane = ++this.laneNumbers;
 		this.lanes.add(lane);
 		this.server.laneOpened(lane, this.nowMs);
-		this.fetcher.laneOpened(lane, this.nowMs);
+		this.fetcher.laneOpened(lane, this.nowMs, "sender");
 		return lane;
 	}
 
@@ -325,11 +326,11 @@ describe("fetcher and server", () => {
 		const other = new Server(
 			{
 				send: (_lane, message) => said.push(message),
-				sendHashes: () => {},
+				sendHashes: () => said.push({ type: "wait" }),
 				endLane: (lane) => ended.push(lane),
 				wake: () => {},
-				sendRoot: () => {},
-				complete: () => {},
+				sendRoot: () => said.push({ type: "wait" }),
+				complete: () => said.push({ type: "wait" }),
 				changed: () => {},
 			},
 			world.entries,
@@ -342,17 +343,30 @@ describe("fetcher and server", () => {
 		};
 		const last = () => said.at(-1);
 		hello(1, "a");
+		// Who only looks gets nothing that the content could be known by.
+		for (const message of [
+			{ type: "want", blocks: [[0, 0, 1]] },
+			{ type: "get-root", file: 0 },
+			{ type: "get-root" },
+			{ type: "get-hashes", file: 0, first: 0, count: 1 },
+			{ type: "complete" },
+		] as Message[]) {
+			hello(9, "c");
+			other.message(9, message);
+			expect([last(), ended]).toEqual([{ type: "bye", code: "not_accepted" }, [9]]);
+			other.laneClosed(9);
+			ended.length = 0;
+		}
+		expect([...other.receivers.keys()]).toEqual(["a".repeat(22)]);
 		hello(2, "b");
-		other.message(2, { type: "want", blocks: [[0, 0, 1]] });
-		expect(last()).toEqual({ type: "bye", code: "not_accepted" });
 		other.message(1, { type: "accept" });
-		expect(last()).toEqual({ type: "accepted" });
+		expect(last()).toEqual({ type: "accepted", alone: true });
 		other.message(2, { type: "accept" });
 		expect(last()).toEqual({ type: "bye", code: "transfer_taken" });
 		// The one who has it comes back after a crash.
 		hello(3, "a");
 		other.message(3, { type: "accept" });
-		expect(last()).toEqual({ type: "accepted" });
+		expect(last()).toEqual({ type: "accepted", alone: true });
 		// A lane whose hello was lost ends alone: nobody hears bye.
 		ended.length = said.length = 0;
 		other.laneOpened(4, 0);
@@ -415,6 +429,61 @@ describe("fetcher and server", () => {
 		fetcher.message(3, { type: "manifest", from: 0, entries, last: true }, 0);
 		expect(ended).toEqual(code ? [code] : []);
 	});
+
+	test("a sender that is done before anything has arrived is mistaken", () => {
+		const { fetcher, ended, greet } = alone();
+		greet(1);
+		fetcher.message(1, { type: "bye", code: "done" }, 0);
+		expect(ended).toEqual(["malformed"]);
+	});
+
+	test("another receiver does not become the sender by saying so", () => {
+		const { closed, greet } = alone();
+		greet(1, "receiver", "sender");
+		greet(2, "sender", "receiver");
+		expect(closed).toEqual([
+			[1, "malformed"],
+			[2, "malformed"],
+		]);
+	});
+
+	/** A receiver that has a block of the only file, and another one with a lane to it. */
+	const having = () => {
+		const end = alone();
+		const { fetcher, said, greet } = end;
+		greet(1);
+		fetcher.message(1, { type: "manifest", from: 0, entries: [listed("a", 2 * blockBytes)], last: true }, 0);
+		fetcher.accept(all, [{ file: 0, block: 0, hash: new Uint8Array(32) }]);
+		greet(2, "receiver");
+		const have = () => said.filter(([, { type }]) => type === "have");
+		expect([have(), fetcher.shares]).toEqual([[], false]);
+		expect(said.flatMap(([lane, message]) => (message.type === "hello" ? [[lane, message.end]] : []))).toEqual([
+			[1, "r".repeat(22)],
+			[2, endForOthers("r".repeat(22))],
+		]);
+		return { ...end, have };
+	};
+
+	test("whom a link is for alone gives nothing to others", () => {
+		const { fetcher, have, closed, greet } = having();
+		fetcher.message(1, { type: "accepted", alone: true }, 0);
+		greet(3, "receiver");
+		fetcher.kept(1, 0, 1, new Uint8Array(32));
+		fetcher.message(1, { type: "accepted" }, 0); // of a depot, say
+		fetcher.tick(10_000);
+		expect([have(), fetcher.shares, fetcher.needed]).toEqual([[], false, false]);
+		expect(closed).toEqual([
+			[2, "closed"],
+			[3, "closed"],
+		]);
+	});
+
+	test("others hear what is there when the sender has accepted", () => {
+		const { fetcher, have, closed } = having();
+		fetcher.message(1, { type: "accepted" }, 0);
+		expect([have(), fetcher.shares]).toEqual([[[2, { type: "have", blocks: [[0, 0, 1]] }]], true]);
+		expect(closed).toEqual([]);
+	});
 });
 
 /** A receiver alone, whose other sides are in the test's hands. */
@@ -423,7 +492,7 @@ function alone(): {
 	said: [lane: number, message: Message][];
 	ended: string[];
 	closed: [lane: number, code: string][];
-	greet: (lane: number, role?: "sender" | "receiver", end?: string) => void;
+	greet: (lane: number, kind?: "sender" | "receiver", role?: "sender" | "receiver") => void;
 } {
 	const said: [number, Message][] = [];
 	const ended: string[] = [];
@@ -438,13 +507,14 @@ function alone(): {
 			ended: (code) => ended.push(code),
 			fileDone: () => {},
 			complete: () => {},
+			alone: () => {},
 			changed: () => {},
 		},
 		"r".repeat(22),
 	);
-	const greet = (lane: number, role: "sender" | "receiver" = "sender", end = "s".repeat(22)) => {
-		fetcher.laneOpened(lane, 0);
-		fetcher.message(lane, { type: "hello", version: 1, role, end }, 0);
+	const greet = (lane: number, kind: "sender" | "receiver" = "sender", role = kind) => {
+		fetcher.laneOpened(lane, 0, kind);
+		fetcher.message(lane, { type: "hello", version: 1, role, end: "s".repeat(22) }, 0);
 	};
 	return { fetcher, said, ended, closed, greet };
 }

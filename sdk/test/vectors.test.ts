@@ -15,6 +15,7 @@ import { isPath, localPaths } from "../src/transfer/path.js";
 import {
 	CodeExchange,
 	CPace,
+	endForOthers,
 	fingerprintOf,
 	fromBase64,
 	Prover,
@@ -112,6 +113,10 @@ describe("fingerprints", () => {
 		expect(sameTag(v.offer, v.offer)).toBe(true);
 		for (const wrong of [v.answer, v.offer.slice(1), "", null, 7]) expect(sameTag(wrong, v.offer)).toBe(false);
 	});
+});
+
+test.each(vectors.ends)("the name of $end towards other receivers", ({ end, others }) => {
+	expect(endForOthers(end)).toBe(others);
 });
 
 describe("messages", () => {

@@ -9,6 +9,8 @@ export type Numbers = readonly [first: number, count: number];
 /** What the server says of a depot. */
 export interface DepotState {
 	readonly state: "open" | "taken" | "expired";
+	/** It is for one receiver. */
+	readonly once: boolean;
 	readonly taker?: string | undefined;
 	readonly expiresAtMs: number;
 	readonly objects: readonly Numbers[];

@@ -159,7 +159,7 @@ export class DepotWire implements Wire {
 			this.#say({ type: "bye", code: "transfer_taken" });
 			return;
 		}
-		this.#say({ type: "accepted" });
+		this.#say(this.#state.once ? { type: "accepted", alone: true } : { type: "accepted" });
 	}
 
 	/** Looks now and then what has come. */

@@ -1,6 +1,6 @@
 import { Bitmap, blockCount, blockLength, firstFree, HashList, lowestBit, runs, unknownCount } from "./blocks.js";
 import { sameHash } from "./hash.js";
-import { fromBase64 } from "./secret.js";
+import { endForOthers, fromBase64 } from "./secret.js";
 import { fileRoot } from "./tree.js";
 import { type Entry, entryLimit, type Message, type Range, rangeLimit, WireError, wantLimit } from "./wire.js";
 
@@ -23,9 +23,14 @@ export interface FetcherHost {
 	fileDone(file: number): void;
 	/** All that was chosen is done. */
 	complete(): void;
+	/** The link is for this receiver alone: nobody else gets anything from here. */
+	alone(): void;
 	/** Something that is shown has changed. */
 	changed(): void;
 }
+
+/** Whom a lane leads to: the sender, another receiver, or what the sender has left on the server (§15). */
+export type LaneKind = "sender" | "receiver" | "depot";
 
 /** How much may be asked for before it has arrived and is kept. */
 const leastWindowBytes = 4 << 20;
@@ -126,8 +131,8 @@ interface Lane {
 	readonly id: number;
 	hello: boolean;
 	/** To the sender, or to another receiver. */
-	sender: boolean;
-	/** Not quite the sender, but what it has left on the server (§15). It is asked for what it says that it has. */
+	readonly sender: boolean;
+	/** Not quite the sender. It is asked for what it says that it has. */
 	readonly depot: boolean;
 	/** What was said on it, and answered. */
 	accept: "unsaid" | "said" | "accepted";
@@ -153,6 +158,8 @@ interface Lane {
 export class Fetcher {
 	readonly #host: FetcherHost;
 	readonly #end: string;
+	/** Towards other receivers: who knew the name that the sender knows us by could take a link for one in our place. */
+	readonly #endForOthers: string;
 	readonly #name: string | undefined;
 	readonly files: Incoming[] = [];
 	/** All entries are there. */
@@ -160,6 +167,7 @@ export class Fetcher {
 	/** The lanes on which these were said; `null`: not said. What was said on a lane that is lost is said again on another. */
 	#manifestLane: number | null = null;
 	#completeLane: number | null = null;
+	#saidComplete = false;
 	readonly #lanes = new Map<number, Lane>();
 	#accepting = false;
 	#paused = false;
@@ -188,6 +196,8 @@ export class Fetcher {
 	#place: number;
 	#company = false;
 	#gives = true;
+	/** The sender has said that we may have it, and whether others may, too. */
+	#may: "nothing" | "share" | "alone" = "nothing";
 	/** The file to look at next. */
 	#turn = 0;
 	/** Nothing is left that nobody else has. */
@@ -209,6 +219,7 @@ export class Fetcher {
 	constructor(host: FetcherHost, end: string, name?: string, place = 0) {
 		this.#host = host;
 		this.#end = end;
+		this.#endForOthers = endForOthers(end);
 		this.#name = name;
 		this.#place = place;
 	}
@@ -227,13 +238,16 @@ export class Fetcher {
 
 	// ---- lanes
 
-	/** `depot`: the other side is the server. */
-	laneOpened(id: number, nowMs: number, depot = false): void {
+	laneOpened(id: number, nowMs: number, kind: LaneKind): void {
+		if (kind === "receiver" && this.#may === "alone") {
+			this.#host.endLane(id, "closed");
+			return;
+		}
 		this.#lanes.set(id, {
 			id,
 			hello: false,
-			sender: false,
-			depot,
+			sender: kind !== "receiver",
+			depot: kind === "depot",
 			accept: "unsaid",
 			end: "",
 			owed: new Map(),
@@ -247,7 +261,8 @@ export class Fetcher {
 			early: [],
 			stock: new Set(),
 		});
-		this.#host.send(id, { type: "hello", version: 1, role: "receiver", end: this.#end, name: this.#name });
+		const end = kind === "receiver" ? this.#endForOthers : this.#end;
+		this.#host.send(id, { type: "hello", version: 1, role: "receiver", end, name: this.#name });
 	}
 
 	/** What it owed is asked for again elsewhere, but for blocks that have arrived and are being kept. */
@@ -295,6 +310,10 @@ export class Fetcher {
 		this.#stock(file);
 	}
 
+	#isOurs(end: string): boolean {
+		return end === this.#end || end === this.#endForOthers;
+	}
+
 	/** Whether a lane is to another receiver. */
 	isOther(id: number): boolean {
 		const lane = this.#lanes.get(id);
@@ -307,13 +326,13 @@ export class Fetcher {
 		if (!lane) return;
 		lane.heardAtMs = this.#nowMs = nowMs;
 		if (!lane.hello) {
-			if (message.type !== "hello" || message.end === this.#end) {
+			// Who is what was settled by how the lane was made: another receiver does not become a sender by saying so.
+			if (message.type !== "hello" || (message.role === "sender") !== lane.sender || this.#isOurs(message.end)) {
 				this.#host.endLane(id, "malformed");
 				return;
 			}
 			lane.hello = true;
 			lane.end = message.end;
-			lane.sender = message.role === "sender";
 			if (lane.sender && this.#over) {
 				this.#host.endLane(id, "closed");
 			} else if (lane.sender) {
@@ -348,6 +367,8 @@ export class Fetcher {
 			case "accepted":
 				lane.accept = "accepted";
 				this.#dry = false;
+				this.#mayHave(message.alone === true);
+				this.#askHashesOfOthers();
 				this.#seek();
 				break;
 			case "unwanted":
@@ -370,7 +391,7 @@ export class Fetcher {
 				this.senderPaused = message.on;
 				break;
 			case "bye":
-				this.#endWith(message.code);
+				this.#endWith(message.code === "done" && !this.#saidComplete ? "malformed" : message.code);
 				return;
 		}
 		this.#fill();
@@ -386,10 +407,23 @@ export class Fetcher {
 		}
 		this.#sayAccept(lane);
 		if (this.#paused) this.#host.send(lane.id, { type: "pause", on: true });
-		this.#askHashesOfOthers();
 		this.#seek();
 		this.#fill();
 		this.#host.changed();
+	}
+
+	/** The sender has said so. What was found on the disk, too, others get only now. */
+	#mayHave(alone: boolean): void {
+		if (this.#may === "alone") return;
+		if (alone) {
+			this.#may = "alone";
+			this.#news = [];
+			for (const { id } of [...this.#lanes.values()].filter(({ sender }) => !sender)) this.#host.endLane(id, "closed");
+			this.#host.alone();
+		} else if (this.#may === "nothing") {
+			this.#may = "share";
+			for (const lane of this.#others()) this.#sayAll(lane);
+		}
 	}
 
 	#askManifest(lane: Lane, from: number): void {
@@ -496,13 +530,11 @@ export class Fetcher {
 		this.#accepting = true;
 		this.files.forEach((incoming, file) => {
 			incoming.chosen = chosen(file);
-			for (const [first, count] of runs(incoming.have)) this.#news.push([file, first, count]);
 		});
 		this.#turn = Math.floor(this.#place * this.files.length);
 		for (const file of this.files.keys()) this.#stock(file);
 		this.#count();
 		for (const lane of this.#ready()) this.#sayAccept(lane);
-		this.#askHashesOfOthers();
 		this.#host.changed();
 	}
 
@@ -609,7 +641,9 @@ export class Fetcher {
 			incoming.haveBytes += incoming.lengthOf(block);
 			if (incoming.chosen) this.receivedBytes += incoming.lengthOf(block);
 			const last = this.#news.at(-1);
-			if (last?.[0] === file && last[1] + last[2] === block) last[2]++;
+			if (!this.shares) {
+				// nobody is told
+			} else if (last?.[0] === file && last[1] + last[2] === block) last[2]++;
 			else this.#news.push([file, block, 1]);
 			this.#sayNews(this.#nowMs);
 		}
@@ -752,6 +786,7 @@ export class Fetcher {
 		const lane = this.#serving()[0];
 		if (!lane) return; // when there is one again
 		this.#completeLane = lane.id;
+		this.#saidComplete = true;
 		this.#host.send(lane.id, { type: "progress", bytes: this.receivedBytes, done: true });
 		this.#host.send(lane.id, { type: "complete" });
 	}
@@ -846,9 +881,14 @@ export class Fetcher {
 		this.#fill();
 	}
 
+	/** Whether others may get something from here. */
+	get shares(): boolean {
+		return this.#gives && this.#may === "share";
+	}
+
 	/** Whether another receiver lacks something that we have. */
 	get needed(): boolean {
-		if (!this.#gives) return false;
+		if (!this.shares) return false;
 		return this.#others().some(({ remote }) =>
 			this.files.some(({ have }, file) => {
 				const has = remote.get(file);
@@ -866,6 +906,10 @@ export class Fetcher {
 			return;
 		}
 		this.#company = true;
+		this.#sayAll(lane);
+	}
+
+	#sayAll(lane: Lane): void {
 		const had = this.files.flatMap(({ have }, file) =>
 			[...runs(have)].map(([first, count]): Range => [file, first, count]),
 		);
@@ -873,7 +917,7 @@ export class Fetcher {
 	}
 
 	#sayHave(lane: Lane, blocks: readonly Range[]): void {
-		if (!this.#gives) return;
+		if (!this.shares) return;
 		for (let at = 0; at < blocks.length; at += rangeLimit) {
 			this.#host.send(lane.id, { type: "have", blocks: blocks.slice(at, at + rangeLimit) });
 		}
@@ -937,10 +981,10 @@ export class Fetcher {
 
 	/** Asks the sender for the hashes of what others have and we have not: only with them can it be taken from there. */
 	#askHashesOf([file, first, count]: Range): void {
-		const lane = this.#ready()[0];
+		const lane = this.#serving()[0];
 		const { have, crowd } = this.files[file] as Incoming;
 		const { trusted, hashing, offered } = crowd;
-		if (!lane || lane.depot || !this.#accepting) return;
+		if (!lane || lane.depot) return;
 		const unknown = (block: number) =>
 			offered.has(block) && !have.has(block) && !trusted.get(block) && !hashing.has(block);
 		for (let block = first; block < first + count; ) {

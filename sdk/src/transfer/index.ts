@@ -114,21 +114,17 @@ abstract class End<Events extends EndEvents> extends Emitter<Events> {
 	#error: MadangError | null = null;
 	#ready = new Set<number>();
 
-	protected constructor(
-		ticket: Ticket,
-		meeting: Meeting,
-		answers: (peer: string) => boolean,
-		options: TransferOptions,
-	) {
+	protected constructor(ticket: Ticket, meeting: Meeting, options: TransferOptions) {
 		super();
 		this.ticket = ticket;
 		this.meeting = meeting;
 		this.worker = startWorker(options);
-		this.lanes = new Lanes(meeting, new Prover(ticket), answers);
+		this.lanes = new Lanes(meeting, new Prover(ticket), (peer) => this.answers(peer));
 		this.worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#take(data);
 		this.worker.onerror = () => this.finish(new MadangError("unsupported"));
-		this.lanes.on("lane", (lane, channel) => {
-			handOver(this.worker, channel, (moved) => ({ type: "lane", lane, channel: moved }) satisfies ToWorker);
+		this.lanes.on("lane", (lane, channel, peer) => {
+			const other = this.meeting.others().some(({ id }) => id === peer);
+			handOver(this.worker, channel, (moved) => ({ type: "lane", lane, channel: moved, other }) satisfies ToWorker);
 		});
 		this.lanes.on("bytes", (lane, bytes) => this.tell({ type: "lane-bytes", lane, bytes }));
 		this.lanes.on("gone", (lane) => {
@@ -183,6 +179,9 @@ abstract class End<Events extends EndEvents> extends Emitter<Events> {
 	protected flow(bytes: number): void {
 		this.#rate.add(bytes, performance.now());
 	}
+
+	/** Whether offers of a peer are answered. */
+	protected abstract answers(peer: string): boolean;
 
 	/** A lane has its hello. */
 	protected laneReady(_lane: number): void {}
@@ -277,7 +276,7 @@ export class Sending extends End<SendingEvents> {
 
 	/** @internal */
 	constructor(chosen: readonly Chosen[], ticket: Ticket, meeting: Meeting, server: string, options: SendOptions) {
-		super(ticket, meeting, () => true, options);
+		super(ticket, meeting, options);
 		this.entries = toEntries(chosen);
 		this.lanes.on("not-authentic", () => this.emit("not-authentic"));
 		this.#server = server;
@@ -395,6 +394,10 @@ export class Sending extends End<SendingEvents> {
 		this.show();
 	}
 
+	protected override answers(): boolean {
+		return true;
+	}
+
 	protected take(message: FromWorker): void {
 		if (message.type === "sending") {
 			this.#receivers = message.receivers;
@@ -484,13 +487,15 @@ export class Receiving extends End<ReceivingEvents> {
 	#retry: ReturnType<typeof setTimeout> | undefined;
 	#shared = 0;
 	#company = false;
+	/** The link is for us alone. */
+	#alone = false;
 	/** The user has agreed. */
 	#agreed = false;
 	readonly #otherRetries = new Map<string, ReturnType<typeof setTimeout>>();
 
 	/** Where something may wait for this receiver; `null`: nowhere. @internal */
 	constructor(ticket: Ticket, meeting: Meeting, server: string | null, options: ReceiveOptions) {
-		super(ticket, meeting, (peer) => meeting.others().some(({ id }) => id === peer), options);
+		super(ticket, meeting, options);
 		this.tell({ type: "receive", ticket, server, name: options.name });
 		this.lanes.on("gone", (_lane, peer) => this.#lost(peer));
 		this.lanes.on("not-authentic", (peer) => {
@@ -670,6 +675,10 @@ export class Receiving extends End<ReceivingEvents> {
 				else if (this.meeting.peers().length === 0) this.finish(new MadangError("transfer_taken"));
 				this.show();
 				break;
+			case "alone":
+				this.#alone = true;
+				this.#connect();
+				break;
 			case "resumed":
 				this.#resumedBytes = message.bytes;
 				break;
@@ -690,7 +699,7 @@ export class Receiving extends End<ReceivingEvents> {
 
 	protected override finish(error: MadangError | null): void {
 		// The sender's farewell is the last word of a success.
-		super.finish(this.#complete || error?.code === "done" ? null : error);
+		super.finish(this.#complete ? null : error);
 	}
 
 	/** Offers as many lanes as are wanted to the senders that are there. */
@@ -704,9 +713,18 @@ export class Receiving extends End<ReceivingEvents> {
 		}
 	}
 
+	/** Other receivers, if we have to do with them. */
+	#others(): { id: string; offers: boolean }[] {
+		return this.#alone ? [] : this.meeting.others();
+	}
+
+	protected override answers(peer: string): boolean {
+		return this.#others().some(({ id }) => id === peer);
+	}
+
 	/** Offers a lane to other receivers, where that is on us. */
 	#connectOthers(): void {
-		const others = this.meeting.others();
+		const others = this.#others();
 		if (this.#company !== others.length > 0) {
 			this.#company = others.length > 0;
 			this.tell({ type: "company", others: this.#company });

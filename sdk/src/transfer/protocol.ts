@@ -20,7 +20,8 @@ export type ToWorker =
 	/** What is sent is to wait on the server too, or not any more. `upload` is the sender's token. */
 	| { type: "keep"; on: false }
 	| { type: "keep"; on: true; ticket: Ticket; server: string; upload: string; who: JoinCredentials }
-	| { type: "lane"; lane: number; channel: RTCDataChannel | MessagePort }
+	/** `other`: to another receiver. */
+	| { type: "lane"; lane: number; channel: RTCDataChannel | MessagePort; other: boolean }
 	/** Other receivers are there, or not any more. */
 	| { type: "company"; others: boolean }
 	| { type: "lane-bytes"; lane: number; bytes: number }
@@ -49,6 +50,8 @@ export type FromWorker =
 	/** The lane is of no use any more. */
 	| { type: "lane-ended"; lane: number; code: string }
 	| { type: "lane-ready"; lane: number }
+	/** The link is for this receiver alone: it has nothing to do with others. */
+	| { type: "alone" }
 	| { type: "manifest"; entries: Entry[]; senderName: string | null }
 	| {
 			type: "receiving";

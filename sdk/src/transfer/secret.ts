@@ -126,6 +126,11 @@ export class Prover {
 	}
 }
 
+/** What a receiver whose end the sender knows calls itself towards other receivers (§5). */
+export function endForOthers(end: string): string {
+	return toBase64(hmac(sha256, utf8.encode(end), utf8.encode("others")).subarray(0, 16));
+}
+
 /** Compares tags in constant time. */
 export function sameTag(tag: unknown, expected: string): boolean {
 	return typeof tag === "string" && equal(utf8.encode(tag), utf8.encode(expected));

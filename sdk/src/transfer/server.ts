@@ -84,7 +84,8 @@ export class Server {
 		if (!lane) return;
 		this.#lanes.delete(id);
 		this.#takeBack(lane);
-		if (lane.receiver) lane.receiver.lanes--;
+		const { receiver } = lane;
+		if (receiver && --receiver.lanes === 0 && !receiver.accepted) this.receivers.delete(receiver.end); // it has looked
 		this.#host.changed();
 	}
 
@@ -144,9 +145,11 @@ export class Server {
 				this.#host.wake(id);
 				break;
 			case "get-root":
+				if (!this.#isTaker(lane, receiver)) break;
 				if (message.file === undefined || message.file < this.#entries.length) this.#host.sendRoot(id, message.file);
 				break;
 			case "get-hashes":
+				if (!this.#isTaker(lane, receiver)) break;
 				if (message.file < this.#entries.length) {
 					this.#host.sendHashes(id, message.file, message.first, message.count);
 				}
@@ -158,6 +161,7 @@ export class Server {
 				receiver.paused = message.on;
 				break;
 			case "complete":
+				if (!this.#isTaker(lane, receiver)) break;
 				receiver.done = true;
 				this.#farewell(id, receiver);
 				if ([...this.receivers.values()].filter(({ done }) => done).length >= this.#most) {
@@ -187,15 +191,19 @@ export class Server {
 			return;
 		}
 		receiver.accepted = true;
-		this.#host.send(lane.id, { type: "accepted" });
+		this.#host.send(lane.id, this.#most === 1 ? { type: "accepted", alone: true } : { type: "accepted" });
+	}
+
+	/** Whether a receiver has accepted; a lane on which it asks for contents before ends. */
+	#isTaker(lane: Lane, { accepted }: ReceiverState): boolean {
+		if (accepted) return true;
+		this.#host.send(lane.id, { type: "bye", code: "not_accepted" });
+		this.#host.endLane(lane.id, "not_accepted");
+		return false;
 	}
 
 	#want(lane: Lane, receiver: ReceiverState, blocks: readonly Range[], fresh: boolean): void {
-		if (!receiver.accepted) {
-			this.#host.send(lane.id, { type: "bye", code: "not_accepted" });
-			this.#host.endLane(lane.id, "not_accepted");
-			return;
-		}
+		if (!this.#isTaker(lane, receiver)) return;
 		const elsewhere: Range[] = [];
 		for (const range of blocks) {
 			const entry = this.#entries[range[0]];

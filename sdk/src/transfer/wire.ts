@@ -25,7 +25,8 @@ export type Message =
 	| { type: "get-manifest"; from: number }
 	| { type: "manifest"; from: number; entries: Entry[]; last?: boolean | undefined; bytes?: number | undefined }
 	| { type: "accept"; gives?: boolean | undefined }
-	| { type: "accepted" | "unwant" | "unwanted" | "wait" | "complete" }
+	| { type: "accepted"; alone?: boolean | undefined }
+	| { type: "unwant" | "unwanted" | "wait" | "complete" }
 	| { type: "want"; blocks: Range[]; fresh?: boolean | undefined }
 	| { type: "elsewhere"; blocks: Range[] }
 	| { type: "have"; blocks: Range[]; clear?: boolean | undefined }
@@ -124,6 +125,7 @@ export function decodeMessage(text: string): Message | null {
 		case "accept":
 			return value.gives === false ? { type, gives: false } : { type };
 		case "accepted":
+			return value.alone === true ? { type, alone: true } : { type };
 		case "unwant":
 		case "unwanted":
 		case "wait":

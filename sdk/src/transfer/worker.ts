@@ -125,6 +125,8 @@ class Receiver extends End implements FetcherHost, SharerHost, PumpHost {
 	/** Everything has arrived, the sender knows it, and others lack something. */
 	#lingerSinceMs: number | null = null;
 	readonly #assemblers = new Map<number, Assembler>();
+	/** Lanes to other receivers. */
+	readonly #others = new Set<number>();
 	#store: Store | null = null;
 	#saidManifest = false;
 	#completed = false;
@@ -143,6 +145,15 @@ class Receiver extends End implements FetcherHost, SharerHost, PumpHost {
 		this.#fetcher.tick(nowMs);
 		this.#sharer.tick(nowMs);
 		if (this.#lingerSinceMs !== null && !this.#isNeeded(nowMs)) this.#end("done");
+	}
+
+	/** A lane is to be to another receiver. */
+	expectOther(lane: number): void {
+		this.#others.add(lane);
+	}
+
+	alone(): void {
+		this.post({ type: "alone" });
 	}
 
 	/** Other receivers are there, or not. */
@@ -177,7 +188,8 @@ class Receiver extends End implements FetcherHost, SharerHost, PumpHost {
 
 	protected laneOpened(lane: number, wire: Wire): void {
 		this.#assemblers.set(lane, new Assembler((file) => this.#fetcher.files[file]?.size));
-		this.#fetcher.laneOpened(lane, performance.now(), wire instanceof DepotWire);
+		const others = this.#others.has(lane) ? "receiver" : "sender";
+		this.#fetcher.laneOpened(lane, performance.now(), wire instanceof DepotWire ? "depot" : others);
 	}
 
 	/** Uses what waits on the server, as long as there is something: beside the sender, and when the sender is not there. */
@@ -211,13 +223,14 @@ class Receiver extends End implements FetcherHost, SharerHost, PumpHost {
 
 	protected laneClosed(lane: number): void {
 		this.#assemblers.delete(lane);
+		this.#others.delete(lane);
 		this.#sharer.laneClosed(lane);
 		this.#fetcher.laneClosed(lane);
 	}
 
 	protected text(lane: number, message: Message): void {
 		const nowMs = performance.now();
-		if (this.#fetcher.isOther(lane) && this.#sharer.message(lane, message, nowMs)) return;
+		if (this.#fetcher.isOther(lane) && this.#fetcher.shares && this.#sharer.message(lane, message, nowMs)) return;
 		this.#fetcher.message(lane, message, nowMs);
 	}
 
@@ -609,6 +622,7 @@ function start(scope: WorkerScope): void {
 				});
 				break;
 			case "lane":
+				if (data.other) receiver?.expectOther(data.lane);
 				end?.addLane(
 					data.lane,
 					data.channel instanceof MessagePort ? new PortWire(data.channel) : new ChannelWire(data.channel),
