@@ -430,6 +430,51 @@ describe("fetcher and server", () => {
 		expect(ended).toEqual(code ? [code] : []);
 	});
 
+	test("hashes that nobody asked for are a mistake, wherever they would go", () => {
+		const { fetcher, greet } = alone();
+		greet(1);
+		const sizes = [5, 2 ** 44, null];
+		const entries = sizes.map((size, n) => ({ path: String(n), size }));
+		fetcher.message(1, { type: "manifest", from: 0, entries, last: true }, 0);
+		for (const [file, first] of [
+			[0, 0],
+			[1, 2 ** 26 - 1],
+			[2, 2 ** 31],
+		] as const)
+			expect(() => fetcher.hashes(1, file, first, [new Uint8Array(32)], 0)).toThrow(WireError);
+	});
+
+	test.each([
+		["a file", [2 ** 44 + 1]],
+		["all together", [2 ** 44, 2 ** 44, 2 ** 44, 2 ** 44, 1]],
+	])("there is a limit to the size of %s", (_, sizes) => {
+		const { fetcher, greet } = alone();
+		greet(1);
+		const page = JSON.stringify({
+			type: "manifest",
+			from: 0,
+			entries: sizes.map((size, n) => ({ path: String(n), size })),
+		});
+		expect(() => fetcher.message(1, decodeMessage(page) as Message, 0)).toThrow(WireError);
+	});
+
+	test("and of all paths together", () => {
+		const { fetcher, greet } = alone();
+		greet(1);
+		const long = "가".repeat(80);
+		const pages = () => {
+			for (let from = 0; ; from += 1_000) {
+				const entries = Array.from({ length: 1_000 }, (_, n) => ({
+					path: `${long}/${long}/${long}/${from + n}`,
+					size: 0,
+				}));
+				fetcher.message(1, { type: "manifest", from, entries }, 0);
+				expect(from).toBeLessThan(100_000); // 70 MB
+			}
+		};
+		expect(pages).toThrow(WireError);
+	});
+
 	test("a sender that is done before anything has arrived is mistaken", () => {
 		const { fetcher, ended, greet } = alone();
 		greet(1);

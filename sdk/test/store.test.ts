@@ -81,6 +81,14 @@ test("a bitmap of a size that is not known yet", () => {
 	expect([map.full, map.add(6)]).toEqual([true, false]);
 });
 
+test("what is far away costs nothing on the way there", () => {
+	const map = new Bitmap(2 ** 32);
+	expect([map.bytes, map.add(5), map.bytes]).toEqual([64, true, 64]);
+	const list = new HashList();
+	list.set(2 ** 32 - 1, new Uint8Array(32).fill(7)); // 128 GiB, if it were one piece
+	expect([list.get(2 ** 32 - 1)?.[31], list.count]).toEqual([7, 1]);
+});
+
 test("a list of hashes grows", () => {
 	const list = new HashList();
 	list.set(1_000, new Uint8Array(32).fill(7));

@@ -18,7 +18,7 @@ export class Bitmap {
 
 	constructor(length: number) {
 		this.#length = length;
-		this.#bytes = new Uint8Array(Number.isFinite(length) ? (length + 7) >> 3 : 64);
+		this.#bytes = new Uint8Array(Math.min(Math.ceil(length / 8), 64)); // it grows with what is put into it
 	}
 
 	/** The number of blocks, perhaps {@link unknownCount}. */
@@ -63,7 +63,8 @@ export class Bitmap {
 	add(index: number): boolean {
 		if (index < 0 || index >= this.#length || this.has(index)) return false;
 		if (index >> 3 >= this.#bytes.length) {
-			const bytes = new Uint8Array(Math.max(this.#bytes.length * 2, (index >> 3) + 1));
+			const most = Math.ceil(this.#length / 8);
+			const bytes = new Uint8Array(Math.min(Math.max(this.#bytes.length * 2, (index >> 3) + 1), most));
 			bytes.set(this.#bytes);
 			this.#bytes = bytes;
 		}
@@ -105,28 +106,32 @@ export function* runs(bitmap: Bitmap): Generator<[first: number, count: number]>
 	}
 }
 
+/** Hashes are kept in pieces of so many. */
+const pieceHashes = 16;
+
 /** The hashes of a file's blocks, as far as they are known. */
 export class HashList {
-	#bytes = new Uint8Array(32 * 16);
-	readonly #known = new Bitmap(unknownCount);
+	readonly #pieces = new Map<number, { bytes: Uint8Array; known: number }>();
+	#count = 0;
 
 	get count(): number {
-		return this.#known.count;
+		return this.#count;
 	}
 
 	get(block: number): Uint8Array | undefined {
-		return this.#known.has(block) ? this.#bytes.subarray(block * 32, block * 32 + 32) : undefined;
+		const at = block % pieceHashes;
+		const piece = this.#pieces.get((block - at) / pieceHashes);
+		return piece && (piece.known >> at) & 1 ? piece.bytes.subarray(at * 32, at * 32 + 32) : undefined;
 	}
 
 	set(block: number, hash: Uint8Array): void {
-		const need = (block + 1) * 32;
-		if (need > this.#bytes.length) {
-			const bytes = new Uint8Array(Math.max(this.#bytes.length * 2, need));
-			bytes.set(this.#bytes);
-			this.#bytes = bytes;
-		}
-		this.#bytes.set(hash, block * 32);
-		this.#known.add(block);
+		const at = block % pieceHashes;
+		const index = (block - at) / pieceHashes;
+		const piece = this.#pieces.get(index) ?? { bytes: new Uint8Array(32 * pieceHashes), known: 0 };
+		this.#pieces.set(index, piece);
+		piece.bytes.set(hash, at * 32);
+		if (((piece.known >> at) & 1) === 0) this.#count++;
+		piece.known |= 1 << at;
 	}
 
 	/** Those of the first `count` blocks; all of them must be known. */

@@ -2,7 +2,17 @@ import { Bitmap, blockCount, blockLength, firstFree, HashList, lowestBit, runs, 
 import { sameHash } from "./hash.js";
 import { endForOthers, fromBase64 } from "./secret.js";
 import { fileRoot } from "./tree.js";
-import { type Entry, entryLimit, type Message, type Range, rangeLimit, WireError, wantLimit } from "./wire.js";
+import {
+	type Entry,
+	entryLimit,
+	type Message,
+	pathsLimit,
+	type Range,
+	rangeLimit,
+	totalLimit,
+	WireError,
+	wantLimit,
+} from "./wire.js";
 
 // What a receiver asks for next, and on which lane, of the sender or of other receivers: docs/transfer.md §8 and §10. It knows no data channel, no disk and no clock: it is fed with what
 // has happened and the time, and says what to send.
@@ -31,6 +41,8 @@ export interface FetcherHost {
 
 /** Whom a lane leads to: the sender, another receiver, or what the sender has left on the server (§15). */
 export type LaneKind = "sender" | "receiver" | "depot";
+
+const utf8 = new TextEncoder();
 
 /** How much may be asked for before it has arrived and is kept. */
 const leastWindowBytes = 4 << 20;
@@ -185,6 +197,9 @@ export class Fetcher {
 	/** What has come over the lanes, again counted again. */
 	arrivedBytes = 0;
 	readonly #paths = new Set<string>();
+	/** Of all entries. */
+	#pathBytes = 0;
+	#allBytes = 0;
 	/** No file before this one has anything to ask for. */
 	#firstFile = 0;
 	#nowMs = 0;
@@ -451,6 +466,9 @@ export class Fetcher {
 			if (this.files.length >= entryLimit) throw new WireError("malformed", "too many entries");
 			if (this.#paths.has(entry.path)) throw new WireError("path_unsafe", "two entries with the same path");
 			this.#paths.add(entry.path);
+			this.#pathBytes += utf8.encode(entry.path).length;
+			this.#allBytes += entry.size ?? 0;
+			if (this.#pathBytes > pathsLimit || this.#allBytes > totalLimit) throw new WireError("malformed", "too much");
 			const incoming = new Incoming(entry);
 			incoming.spread = Math.floor(this.#place * blockCount(entry.size ?? 0));
 			this.files.push(incoming);
@@ -741,10 +759,10 @@ export class Fetcher {
 		const incoming = this.files[file];
 		if (!lane?.sender || !incoming || first + hashes.length > incoming.have.length) return;
 		lane.heardAtMs = this.#nowMs = nowMs;
-		for (let range = lane.hashing.shift(); range; range = lane.hashing.shift()) {
-			this.#answered(range);
-			if (range[0] === file && range[1] === first) break;
-		}
+		// Answers come in the order of the questions.
+		const at = lane.hashing.findIndex((range) => range[0] === file && range[1] === first && range[2] >= hashes.length);
+		if (at < 0) throw new WireError("malformed", "nobody asked for these hashes");
+		for (const range of lane.hashing.splice(0, at + 1)) this.#answered(range);
 		for (const [index, hash] of hashes.entries()) incoming.crowd.trusted.set(first + index, hash);
 		this.#stock(file);
 		if (incoming.open && incoming.comparing && first === incoming.compared) this.#compared(lane, file, first, hashes);

@@ -20,7 +20,7 @@ export interface Wire {
 const highBytes = 2 << 20;
 const lowBytes = 1 << 20;
 /** The most that waits for the browser: a list of files as long as one may be, and something. */
-const waitingBytes = 80 << 20;
+const waitingBytes = 160 << 20;
 /** Parts of a block: half of it, or less for those who take less. */
 const partBytes = 128 * 1024 + 52;
 

@@ -45,13 +45,16 @@ export const entryLimit = 1_000_000;
 export const rangeLimit = 1_024;
 /** Blocks that may be wanted and not sent, on one lane. */
 export const wantLimit = 1_024;
-const sizeLimit = 2 ** 50;
+const sizeLimit = 2 ** 44;
+/** Of all files, and of all their paths together. */
+export const totalLimit = 2 ** 46;
+export const pathsLimit = 64 << 20;
 const maxIndex = 0xffffffff;
 
 const isIndex = (value: unknown): value is number =>
 	Number.isInteger(value) && (value as number) >= 0 && (value as number) <= maxIndex;
-const isSize = (value: unknown): value is number =>
-	Number.isInteger(value) && (value as number) >= 0 && (value as number) <= sizeLimit;
+const isSize = (value: unknown, limit = sizeLimit): value is number =>
+	Number.isInteger(value) && (value as number) >= 0 && (value as number) <= limit;
 
 function isRanges(value: unknown): value is Range[] {
 	return (
@@ -152,7 +155,7 @@ export function decodeMessage(text: string): Message | null {
 			need(isIndex(value.file) && typeof value.code === "string");
 			return value as Message;
 		case "progress":
-			need(isSize(value.bytes));
+			need(isSize(value.bytes, totalLimit));
 			return value as Message;
 		case "pause":
 			need(typeof value.on === "boolean");
