@@ -166,6 +166,55 @@ func TestFilesBetweenBrowsersGoOnAfterKill(t *testing.T) {
 	sameDigests(t, a, b)
 }
 
+// TestFilesBetweenBrowsersGoOnAfterTheSendersKill kills the browser of a sending page. Started again with the same profile it says what it was sending, and the same
+// file goes on under the same link.
+func TestFilesBetweenBrowsersGoOnAfterTheSendersKill(t *testing.T) {
+	t.Parallel()
+	node := serve(t, lab.NodeConfig{})
+	const size = 48 << 20
+	profile := t.TempDir()
+	choose := func(b *browser.Browser) (page *browser.Page, link string) {
+		page, err := b.NewPage(within(t, patience), node.HTTP+"/f/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &member{page, t, "sender"}
+		m.await(patience, `deep('[data-testid="choose-files"]')`)
+		m.do(patience, fmt.Sprintf(`const data = new DataTransfer();
+			data.items.add(new File([new Uint8Array(%d).fill(7)], "바다.mov", { lastModified: 1_790_000_000_000 }));
+			const input = deep('[data-testid="choose-files"]');
+			input.files = data.files;
+			input.dispatchEvent(new Event("change"));`, size), nil)
+		if err := page.WaitForValue(within(t, patience), `deep('[data-testid="link"]')?.value`, &link); err != nil {
+			t.Fatal(err)
+		}
+		return page, link
+	}
+	doomed := browser.Start(t, browser.Chromium, browser.Options{Profile: profile})
+	_, link := choose(doomed)
+	b := newEnd(t, browser.Start(t, browser.Chromium, browser.Options{}), node.HTTP, "receiver")
+	b.receive(link)
+	b.do(patience, "await end.receiving.accept()", nil)
+	b.await(2*patience, "end.error || end.receiving.bytes >= %d", size/4)
+	b.do(patience, "end.receiving.pause()", nil)
+	doomed.Close()
+	b.await(patience, `end.receiving.state === "waiting"`)
+	b.do(patience, "end.receiving.resume()", nil)
+	again := browser.Start(t, browser.Chromium, browser.Options{Profile: profile})
+	m := &member{again.Open(t, node.HTTP+"/f/"), t, "sender"}
+	m.await(patience, `deep("main").textContent.includes("바다.mov")`)
+	if _, other := choose(again); other != link {
+		t.Errorf("the link is %s, and was %s", other, link)
+	}
+	b.arrived()
+	var arrived int
+	b.do(patience, "return end.receiving.arrivedBytes", &arrived)
+	t.Logf("of %d bytes %d came", size, arrived)
+	if arrived > size+(16<<20) {
+		t.Errorf("%d bytes came, of %d", arrived, size)
+	}
+}
+
 // TestFilesBetweenBrowsersRefusals is what must not work, and what the user is told.
 func TestFilesBetweenBrowsersRefusals(t *testing.T) {
 	t.Parallel()
@@ -233,20 +282,31 @@ func TestFilesBetweenBrowsersByCode(t *testing.T) {
 	for i := range 300 {
 		files = append(files, sent{fmt.Sprintf("상자/%d/파일 %d.bin", i%7, i), i * 101, i})
 	}
-	a.send(files, nil)
+	a.send(files, map[string]any{"receivers": 2})
 	var code string
 	if err := a.WaitForValue(within(t, patience), "end.sending.code", &code); err != nil {
 		t.Fatal(err)
 	}
-	var refused string
-	b.do(patience, fmt.Sprintf("return end.receive(%s).then(() => 'opened', (e) => e.code)", js(strings.Split(code, "-")[0]+"-wrong-words")), &refused)
-	if refused != "code_wrong" {
-		t.Errorf("wrong words: got %q, want code_wrong", refused)
+	try := func(code, want string) {
+		t.Helper()
+		var refused string
+		b.do(patience, fmt.Sprintf("return end.receive(%s).then(() => 'opened', (e) => e.code)", js(code)), &refused)
+		if refused != want {
+			t.Errorf("%s: got %q, want %s", code, refused, want)
+		}
 	}
+	wrong := strings.Split(code, "-")[0] + "-wrong-words"
+	try(wrong, "code_wrong")
 	b.receive(code)
 	b.do(patience, "await end.receiving.accept()", nil)
 	b.arrived()
 	sameDigests(t, a, b)
+	// The link is for one more; the right words do not give back what the wrong ones have used.
+	for range 3 {
+		try(wrong, "code_wrong")
+	}
+	try(wrong, "code_spent")
+	try(code, "code_spent")
 }
 
 // TestFilesBetweenBrowsersWithLyingServer: a server that puts other fingerprints into the signaling is found out, and gets nothing.

@@ -8,6 +8,7 @@ import { qrCode } from "../qr.js";
 import { theme } from "../theme.js";
 import { size, timeLeft } from "./format.js";
 import { keepView } from "./keep.js";
+import { claim, forget, type Remembered, recall, remember, unfinished } from "./memory.js";
 import { type ReceivedFile, type Receiving, type Sending, type Target, type TransferSdk, transferSdk } from "./sdk.js";
 import { styles } from "./styles.js";
 
@@ -17,9 +18,11 @@ type Phase = "start" | "preparing" | "sending" | "opening" | "offer" | "receivin
 const rows = 200;
 const link = /^\/f\/([a-z2-7]{16})\/?$/;
 
-/** Names a list of files, so that what was agreed to is not taken for another one. Fails on pages without https, which keep nothing. */
+/** Names a list of files, so that it is not taken for another one. */
 async function nameOf(list: unknown): Promise<string> {
-	const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(JSON.stringify(list)));
+	const text = JSON.stringify(list);
+	if (!crypto.subtle) return text; // a page without https
+	const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
 	return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
@@ -36,7 +39,8 @@ export class MadangFiles extends LitElement {
 	@state() private warned = false;
 	@state() private packing = false;
 	@state() private removed = false;
-	@state() private restored = false;
+	/** What this browser was sending before. */
+	@state() private restored: Remembered | null = null;
 	@state() private announcement = "";
 	/** Files of the offer that the user does not want. */
 	@state() private unwanted: ReadonlySet<number> = new Set();
@@ -54,7 +58,7 @@ export class MadangFiles extends LitElement {
 	#direct = false;
 	#leaving = false;
 	/** Remembers what is being sent, for a page that is loaded again; with `keep`, also what opens it on the server. */
-	#remembering: (keep: boolean) => void = () => {};
+	#remembering: (keep: boolean) => Promise<void> = async () => {};
 	#wakeLock: { release(): Promise<void> } | null = null;
 	readonly #life = new AbortController();
 
@@ -76,7 +80,7 @@ export class MadangFiles extends LitElement {
 		addEventListener("dragover", (event) => event.preventDefault(), { signal });
 		addEventListener("drop", (event) => this.#drop(event), { signal });
 		if (link.test(location.pathname)) void this.#open(location.href);
-		else this.restored = this.#formerTicket() !== null;
+		else void unfinished().then((former) => (this.restored = former));
 	}
 
 	override disconnectedCallback(): void {
@@ -130,6 +134,7 @@ export class MadangFiles extends LitElement {
 		// What was dropped can be asked for in this event only, so the module must be here already.
 		const dropped = this.#sdk?.droppedFiles(event.dataTransfer);
 		const files = [...event.dataTransfer.files];
+		this.#askToNotify();
 		void (dropped ?? this.#load().then((sdk) => sdk.chosenFiles(files))).then((chosen) => this.#send(chosen));
 	}
 
@@ -137,39 +142,29 @@ export class MadangFiles extends LitElement {
 		const input = event.currentTarget as HTMLInputElement;
 		const files = [...(input.files ?? [])];
 		input.value = "";
+		this.#askToNotify();
 		void this.#load().then((sdk) => this.#send(sdk.chosenFiles(files)));
-	}
-
-	/** What this tab was sending when it was loaded again. */
-	#formerTicket(): { ticket: { id: string; secret: string }; files: string; many: boolean; keep?: string } | null {
-		try {
-			return JSON.parse(sessionStorage.getItem("madang-sending") ?? "null");
-		} catch {
-			return null;
-		}
 	}
 
 	async #send(chosen: Awaited<ReturnType<TransferSdk["droppedFiles"]>>): Promise<void> {
 		if (chosen.length === 0 || this.phase !== "start") return;
 		this.phase = "preparing";
-		const files = JSON.stringify(chosen.map(({ path, file }) => [path, file?.size, file?.lastModified]));
-		const former = this.#formerTicket();
-		const same = former?.files === files;
 		try {
 			const sdk = await this.#load();
-			const many = same ? former.many : this.many;
+			const files = await nameOf(chosen.map(({ path, file }) => [path, file?.size, file?.lastModified]));
+			const former = await recall(files);
+			const many = former?.many ?? this.many;
 			const sending = await sdk.sendFiles(chosen, {
 				...this.#access,
 				receivers: many ? 1_000 : 1,
-				...(same ? { ticket: former.ticket, keep: former.keep } : {}),
+				...(former ? { ticket: former.ticket, keep: former.keep } : {}),
 			});
 			const { ticket } = sending;
-			const remember = (keep: boolean) => {
-				const token = keep ? { keep: sending.keepToken } : {};
-				sessionStorage.setItem("madang-sending", JSON.stringify({ ticket, files, many, ...token }));
-			};
-			remember(same && former.keep !== undefined);
-			this.#remembering = remember;
+			if (!former) void claim({ ticket });
+			const path = chosen[0]?.path ?? "";
+			this.#remembering = (kept) =>
+				remember(files, { ticket, many, path, atMs: Date.now(), ...(kept ? { keep: sending.keepToken } : {}) });
+			await this.#remembering(former?.keep !== undefined);
 			this.#sending = sending;
 			this.phase = "sending";
 			sending.on("changed", () => this.requestUpdate());
@@ -177,7 +172,7 @@ export class MadangFiles extends LitElement {
 				this.warned = true;
 			});
 			sending.on("ended", (error) => {
-				if (!this.#leaving) sessionStorage.removeItem("madang-sending");
+				if (!this.#leaving && (!error || error.code === "cancelled")) void forget(files);
 				this.over = true;
 				if (error) this.#fail(error);
 				else this.#arrived(this.#t.transfer.sentTitle);
@@ -274,10 +269,22 @@ export class MadangFiles extends LitElement {
 	async #pick(): Promise<void> {
 		try {
 			const target = await this.#sdk?.pickTarget(this.#receiving?.entries ?? []);
-			if (target) await this.#accept(target);
+			if (!target) return;
+			this.#askToNotify();
+			await this.#accept(target);
 		} catch {
 			this.#fail({ code: "storage" }); // a place that the browser does not let us write to
 		}
+	}
+
+	#take(): void {
+		this.#askToNotify();
+		void this.#accept(null);
+	}
+
+	/** So that the end is heard of in another tab. Browsers allow the question when the user has just done something. */
+	#askToNotify(): void {
+		if (globalThis.Notification?.permission === "default") void Notification.requestPermission().catch(() => {});
 	}
 
 	async #accept(target: Target | null): Promise<void> {
@@ -293,7 +300,6 @@ export class MadangFiles extends LitElement {
 		}
 		this.#direct = target !== null;
 		if (!target) void this.#remember(files);
-		if (globalThis.Notification?.permission === "default") void Notification.requestPermission().catch(() => {});
 		this.phase = "receiving";
 		void this.#keepAwake();
 	}
@@ -392,7 +398,7 @@ export class MadangFiles extends LitElement {
 		void this.#load();
 		return html`
 			<h1>${t.heading}</h1>
-			<p class="lead">${this.restored ? t.restored : t.lead}</p>
+			<p class="lead">${this.restored ? t.restored(this.restored.path) : t.lead}</p>
 			<div class="drop" data-testid="drop">
 				${icon("file")}
 				<p>${t.drop}</p>
@@ -509,7 +515,7 @@ export class MadangFiles extends LitElement {
 
 	#keep(sending: Sending, on: boolean): void {
 		sending.keep(on);
-		this.#remembering(on);
+		void this.#remembering(on);
 	}
 
 	#bar(part: number): TemplateResult {
@@ -545,7 +551,7 @@ export class MadangFiles extends LitElement {
 					: nothing
 			}
 			<div class="actions">
-				<button class="button primary" data-testid="accept" ?disabled=${wanted.length === 0 || big !== null} @click=${() => void this.#accept(null)}>${t.receive}</button>
+				<button class="button primary" data-testid="accept" ?disabled=${wanted.length === 0 || big !== null} @click=${() => this.#take()}>${t.receive}</button>
 				${"showSaveFilePicker" in globalThis ? html`<button class="button" data-testid="pick" ?disabled=${wanted.length === 0} @click=${() => void this.#pick()}>${t.receiveTo}</button>` : nothing}
 				<button class="button quiet" data-testid="decline" @click=${() => this.#decline()}>${t.decline}</button>
 			</div>

@@ -277,7 +277,7 @@ export const en = {
 	transfer: {
 		title: "Send files – Madang",
 		heading: "Send files of any size",
-		lead: "Straight from this browser to another one, encrypted all the way. Nothing stays on a server.",
+		lead: "From this browser to another one, encrypted all the way. Nothing stays on a server unless you ask for it.",
 		drop: "Drop files or folders here",
 		choose: "Choose files",
 		chooseFolder: "Choose a folder",
@@ -339,7 +339,8 @@ export const en = {
 		canChoose:
 			"Or choose where to save: that needs no room in the browser, but cannot go on after this page is closed.",
 		filename: "madang-files",
-		restored: "This page was loaded again. Choose the same files, and the receiver goes on where it was.",
+		restored: (path: string) =>
+			`Not everything has arrived yet of what you sent with “${path}”. Choose the same files again, and they go on under the same link.`,
 		notify: "All files have arrived",
 		keep: (until: string) => `Also keep it on the server until ${until}`,
 		keepLead:
@@ -460,7 +461,10 @@ export const en = {
 		code_wrong: { title: "The words are wrong", help: "Check the code, and type it again." },
 		code_spent: { title: "The code is used up", help: "Ask the sender for a new one." },
 		cancelled: { title: "The transfer was cancelled", help: "What has arrived was not kept as files." },
-		declined: { title: "You declined the files", help: "Nothing was received. The link can be used again." },
+		declined: {
+			title: "You declined the files",
+			help: "Nothing was received. Open the link again if you change your mind: it works as long as the sender waits.",
+		},
 		disk_full: {
 			title: "There is not enough room",
 			help: "Make room on the disk or choose fewer files, then open the link again: what has arrived is kept.",

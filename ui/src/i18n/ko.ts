@@ -280,7 +280,7 @@ export const ko: Dictionary = {
 	transfer: {
 		title: "파일 보내기 – 마당",
 		heading: "크기와 상관없이 파일을 보내요",
-		lead: "이 브라우저에서 상대 브라우저로 곧장, 끝까지 암호화해서 보내요. 서버에는 아무것도 남지 않아요.",
+		lead: "이 브라우저에서 상대 브라우저까지 모두 암호화해서 보내요. 따로 고르지 않으면 서버에 남지 않아요.",
 		drop: "파일이나 폴더를 여기에 끌어다 놓으세요",
 		choose: "파일 고르기",
 		chooseFolder: "폴더 고르기",
@@ -341,7 +341,7 @@ export const ko: Dictionary = {
 			`이 브라우저에 남은 공간은 ${room}인데 ${need}가 필요해요. 파일을 줄이거나 madang receive 명령으로 받아 주세요.`,
 		canChoose: "저장할 곳을 직접 고르면 브라우저 공간이 필요 없어요. 다만 페이지를 닫으면 이어서 받을 수 없어요.",
 		filename: "madang-files",
-		restored: "페이지를 다시 불러왔어요. 같은 파일을 고르시면 받는 쪽에서 이어서 받아요.",
+		restored: (path) => `“${path}” 파일을 보내다 멈췄어요. 같은 파일을 다시 고르시면 같은 링크로 이어서 보내요.`,
 		notify: "파일을 모두 받았어요",
 		keep: (until) => `서버에도 ${until}까지 보관하기`,
 		keepLead:
@@ -453,7 +453,10 @@ export const ko: Dictionary = {
 		code_wrong: { title: "코드의 단어가 틀렸어요", help: "코드를 확인하고 다시 적어 주세요." },
 		code_spent: { title: "더 쓸 수 없는 코드예요", help: "보낸 사람에게 새 코드를 부탁해 주세요." },
 		cancelled: { title: "전송이 취소됐어요", help: "그때까지 받은 내용은 파일로 저장하지 않았어요." },
-		declined: { title: "파일을 받지 않기로 했어요", help: "아무것도 받지 않았어요. 링크는 다시 쓸 수 있어요." },
+		declined: {
+			title: "파일을 받지 않기로 했어요",
+			help: "아무것도 받지 않았어요. 마음이 바뀌면 링크를 다시 열어 주세요. 보내는 사람이 기다리는 동안은 받을 수 있어요.",
+		},
 		disk_full: {
 			title: "저장할 공간이 모자라요",
 			help: "디스크를 비우거나 파일을 줄인 뒤 링크를 다시 열어 주세요. 이미 받은 부분은 남아 있어요.",
