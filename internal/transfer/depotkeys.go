@@ -123,6 +123,14 @@ func (l *layout) block(b block) uint64 {
 
 func (l *layout) list(file uint32, n uint64) uint64 { return depotHashes*depotKind + l.lists[file] + n }
 
+// most is how many blocks there can be.
+func (l *layout) most() uint64 {
+	if len(l.sizes) == 1 && l.sizes[0] < 0 {
+		return uint64(blocks(maxFileSize))
+	}
+	return l.end[0]
+}
+
 // ranges says which blocks the numbers from first on are, as far as files are known.
 func (l *layout) ranges(first, count uint64) (found []Range) {
 	if len(l.sizes) == 1 && l.sizes[0] < 0 {

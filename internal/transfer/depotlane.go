@@ -278,7 +278,10 @@ func (l *depotLane) news() error {
 	}
 	var have []Range
 	for _, r := range l.state.Objects {
-		first, end := max(r.First(), depotBlock*depotKind), min(r.End(), (depotBlock+1)*depotKind)
+		first, end := max(r.First(), depotBlock*depotKind), min(r.End(), depotBlock*depotKind+l.layout.most()) // the server may say anything
+		if l.ctx.Err() != nil {
+			return context.Cause(l.ctx)
+		}
 		for n := first; n < end; {
 			count := uint64(0)
 			for n+count < end && !l.bad.has(n+count) {
@@ -374,7 +377,7 @@ func (l *depotLane) ending() error {
 // streamSize tells how long a stream was, once its last list of hashes is there.
 func (l *depotLane) streamSize() error {
 	last := uint64(0)
-	for l.state.has(l.layout.list(0, last+1)) {
+	for last < lists(maxFileSize) && l.state.has(l.layout.list(0, last+1)) {
 		last++
 	}
 	if !l.state.has(l.layout.list(0, last)) {

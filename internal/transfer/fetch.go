@@ -55,6 +55,7 @@ const (
 	doFailed                     // file cannot be had: code
 	doComplete                   // all is over
 	doOver                       // the other side says bye: code
+	doHashes                     // of the server: answer msg, a get-hashes, on lane
 )
 
 type block struct{ file, index uint32 }
@@ -76,13 +77,13 @@ type fetchFile struct {
 	state   fileState
 	size    int64 // -1: not known yet
 	have    bitmap
-	asked   bitmap // and not arrived
-	hashes  []Hash // of those that it has
-	trusted []Hash // said by the sender, for blocks from other receivers
-	known   bitmap // of trusted
-	had     uint32 // blocks
-	bytes   int64  // of those
-	cursor  uint32 // all blocks below are had or asked
+	asked   bitmap          // and not arrived
+	hashes  []Hash          // of those that it has
+	trusted map[uint32]Hash // said by the sender of blocks that are missing, for those from other receivers
+	known   bitmap          // of trusted
+	had     uint32          // blocks
+	bytes   int64           // of those
+	cursor  uint32          // all blocks below are had or asked
 
 	// Among several receivers.
 	offered bitmap // another receiver has it, as it says
@@ -98,7 +99,7 @@ type fetchFile struct {
 
 func (f *fetchFile) blocks() uint32 {
 	if f.size < 0 {
-		return 1<<32 - 1
+		return blocks(maxFileSize)
 	}
 	return blocks(f.size)
 }
@@ -142,6 +143,9 @@ type fetchLane struct {
 // One goroutine at a time.
 type fetcher struct {
 	entries  []Entry
+	paths    map[string]bool // of entries
+	sizes    int64           // of entries, in sum; those that are known
+	length   int             // of paths, in sum
 	files    []*fetchFile
 	last     bool // entries are complete
 	chosen   bool // the user has accepted
@@ -196,7 +200,7 @@ const (
 
 // newFetcher: resume gives the hashes of blocks that are there already; nil: none.
 func newFetcher(resume func(i uint32, e Entry) []Hash) *fetcher {
-	return &fetcher{lanes: map[int]*fetchLane{}, resume: resume, all: true, maxLanes: fetchLanes, lanesWanted: 1, asked: -1, liars: map[string]bool{}}
+	return &fetcher{paths: map[string]bool{}, lanes: map[int]*fetchLane{}, resume: resume, all: true, maxLanes: fetchLanes, lanesWanted: 1, asked: -1, liars: map[string]bool{}}
 }
 
 func (f *fetcher) take() []action {
@@ -417,6 +421,8 @@ func (f *fetcher) keep(file *fetchFile, index uint32, h Hash) {
 		file.hashes = append(file.hashes, Hash{})
 	}
 	file.hashes[index] = h
+	delete(file.trusted, index)
+	file.known.clear(index)
 	n := int64(file.length(index))
 	file.had++
 	file.bytes += n
@@ -608,9 +614,14 @@ func (f *fetcher) manifest(now time.Time, l *fetchLane, m *message) error {
 	}
 	if len(m.Entries) > have-from {
 		for _, e := range m.Entries[have-from:] {
-			if len(f.entries) == maxEntries {
-				return malformed("too many entries")
+			f.sizes, f.length = f.sizes+max(0, e.size()), f.length+len(e.Path)
+			switch {
+			case len(f.entries) == maxEntries || f.sizes > maxFileSizes || f.length > maxPaths:
+				return malformed("too many entries, or too large ones")
+			case f.paths[e.Path]:
+				return refusal.New(refusal.PathUnsafe).With("path", e.Path)
 			}
+			f.paths[e.Path] = true
 			f.entries = append(f.entries, e)
 			f.files = append(f.files, &fetchFile{size: e.size(), spread: uint32(f.place * float64(blocks(max(0, e.size()))))})
 		}
@@ -641,6 +652,9 @@ func (f *fetcher) size(now time.Time, i uint32, size int64) error {
 	file := f.files[i]
 	if file.size >= 0 {
 		return nil
+	}
+	if f.sizes += size; f.sizes > maxFileSizes {
+		return malformed("size")
 	}
 	file.size, f.entries[i].Size = size, &size // the manifest's root is over it
 	n := blocks(size)
@@ -732,33 +746,32 @@ func (f *fetcher) hashList(now time.Time, lane int, list *hashList) error {
 	}
 	file := f.files[list.File]
 	// Answers come in the order of the questions; what is not in one the sender does not know yet.
-	for len(l.hashing) > 0 {
-		r := l.hashing[0]
-		l.hashing = l.hashing[1:]
-		for i := r.First; i < r.First+r.Count; i++ {
-			f.files[r.File].hashing.clear(i)
-		}
-		if r.File == list.File && r.First == list.First {
-			break
-		}
+	if len(l.hashing) == 0 || l.hashing[0].File != list.File || l.hashing[0].First != list.First || len(list.Hashes) > int(l.hashing[0].Count) {
+		return malformed("hashes that were not asked for")
 	}
+	asked := l.hashing[0]
+	l.hashing = l.hashing[1:]
+	for i := asked.First; i < asked.First+asked.Count; i++ {
+		file.hashing.clear(i)
+	}
+	compares := file.state == fileCompare && list.First == file.compared
 	for n, h := range list.Hashes {
 		i := list.First + uint32(n)
-		for int(i) >= len(file.trusted) {
-			file.trusted = append(file.trusted, Hash{})
+		if file.have.has(i) {
+			if !compares || file.hashes[i] == h {
+				continue
+			}
+			f.forget(file, i)
+			f.release(block{list.File, i})
+		}
+		if file.trusted == nil {
+			file.trusted = map[uint32]Hash{}
 		}
 		file.trusted[i] = h
 		file.known.set(i)
 	}
 	f.stock(list.File)
-	if file.state == fileCompare && list.First == file.compared {
-		for n, h := range list.Hashes {
-			i := list.First + uint32(n)
-			if file.have.has(i) && file.hashes[i] != h {
-				f.forget(file, i)
-				f.release(block{list.File, i})
-			}
-		}
+	if compares {
 		file.compared += uint32(len(list.Hashes))
 		switch {
 		case len(list.Hashes) == 0:

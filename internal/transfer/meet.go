@@ -152,8 +152,9 @@ type meeting struct {
 	ice     signal.ICE
 	members []member // in the order of coming
 	conns   map[string]*conn
-	native  *native // nil: no native lanes
-	deaf    bool    // offers are not answered any more
+	native  *native        // nil: no native lanes
+	stand   map[string]int // lanes that a peer has made and that have not ended
+	deaf    bool           // offers are not answered any more
 }
 
 // handlers are called on goroutines that must not be held up for long.
@@ -179,7 +180,7 @@ func meet(ctx context.Context, server Server, ticket Ticket, role string, on han
 	if err != nil {
 		return nil, err
 	}
-	m := &meeting{server: server, origin: origin, keys: ticket.keyring(), cert: cert, loopback: isLoopback(server.URL), conns: map[string]*conn{}, ready: make(chan struct{}), on: on}
+	m := &meeting{server: server, origin: origin, keys: ticket.keyring(), cert: cert, loopback: isLoopback(server.URL), conns: map[string]*conn{}, stand: map[string]int{}, ready: make(chan struct{}), on: on}
 	m.ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if server.Lanes != LanesWebRTC {
 		if m.native, err = listenNative(m); err != nil {
@@ -283,7 +284,7 @@ func (m *meeting) signalled(from string, d signalData) {
 		if !offered || m.deaf || m.ctx.Err() != nil {
 			return
 		}
-		n := 0
+		n := m.stand[from]
 		for _, other := range m.conns {
 			if other.peer == from {
 				n++
@@ -369,8 +370,29 @@ func (m *meeting) answer(c *conn) {
 		return
 	}
 	if l != nil {
-		m.on.lane(c.peer, l)
+		m.mu.Lock()
+		m.stand[c.peer]++
+		m.mu.Unlock()
+		m.on.lane(c.peer, &standing{lane: l, ended: func() {
+			m.mu.Lock()
+			if m.stand[c.peer]--; m.stand[c.peer] == 0 {
+				delete(m.stand, c.peer)
+			}
+			m.mu.Unlock()
+		}})
 	}
+}
+
+// A standing lane is counted until it is closed.
+type standing struct {
+	lane
+	once  sync.Once
+	ended func()
+}
+
+func (s *standing) Close() error {
+	defer s.once.Do(s.ended)
+	return s.lane.Close()
 }
 
 // negotiate makes a WebRTC lane: offer is the other side's, or nil if we offer.

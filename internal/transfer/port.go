@@ -36,6 +36,7 @@ type port struct {
 	role string // of the other side
 	end  string
 	name string
+	most int // answers that may wait before more is read; 0: any number
 
 	mu     sync.Mutex
 	wake   *sync.Cond
@@ -44,6 +45,8 @@ type port struct {
 	closed bool
 	owes   bool // next may have something
 	err    error
+
+	sending int // of outbox and binary, taken by the writer
 }
 
 func newPort(id int, l lane) *port {
@@ -96,18 +99,18 @@ func (p *port) hearHello(end, theirs string) error {
 	return nil
 }
 
-// post queues a message; it never blocks. The number of messages that wait is bounded by what the other side asks.
+// post queues a message; it never blocks. What a receiver posts is bounded by what it has to ask; a sender reads no more questions while answers wait.
 func (p *port) post(m *message) {
 	p.mu.Lock()
 	p.outbox = append(p.outbox, m)
-	p.wake.Signal()
+	p.wake.Broadcast()
 	p.mu.Unlock()
 }
 
 func (p *port) postBinary(b []byte) {
 	p.mu.Lock()
 	p.binary = append(p.binary, b)
-	p.wake.Signal()
+	p.wake.Broadcast()
 	p.mu.Unlock()
 }
 
@@ -115,7 +118,7 @@ func (p *port) postBinary(b []byte) {
 func (p *port) stir() {
 	p.mu.Lock()
 	p.owes = true
-	p.wake.Signal()
+	p.wake.Broadcast()
 	p.mu.Unlock()
 }
 
@@ -125,7 +128,7 @@ func (p *port) close(err error) {
 	if !p.closed {
 		p.closed, p.err = true, err
 	}
-	p.wake.Signal()
+	p.wake.Broadcast()
 	p.mu.Unlock()
 	if err != nil {
 		p.lane.Close()
@@ -151,6 +154,7 @@ func (p *port) write(next func() (*outBlock, error)) error {
 		}
 		outbox, binary, closed, owes := p.outbox, p.binary, p.closed, p.owes
 		p.outbox, p.binary, p.owes = nil, nil, false
+		p.sending = len(outbox) + len(binary)
 		p.mu.Unlock()
 		for _, m := range outbox {
 			if err := p.lane.Send(true, nil, m.encode()); err != nil {
@@ -162,6 +166,10 @@ func (p *port) write(next func() (*outBlock, error)) error {
 				return err
 			}
 		}
+		p.mu.Lock()
+		p.sending = 0
+		p.wake.Broadcast()
+		p.mu.Unlock()
 		if closed {
 			p.lane.Flush()
 			return nil
@@ -223,6 +231,11 @@ func (p *port) read(in inbox) error {
 		buf   []byte // and what has come of it
 	)
 	for {
+		p.mu.Lock()
+		for p.most > 0 && len(p.outbox)+len(p.binary)+p.sending > p.most && !p.closed {
+			p.wake.Wait()
+		}
+		p.mu.Unlock()
 		text, data, err := p.lane.Recv()
 		if err != nil {
 			return err

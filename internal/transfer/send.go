@@ -389,6 +389,7 @@ func (s *sender) adopt(l lane) {
 		s.mu.Lock()
 		s.server.addLane(time.Now(), p.id, p.end)
 		s.mu.Unlock()
+		p.most = maxAnswers
 		buf := make([]byte, BlockSize)
 		written := make(chan struct{})
 		go func() {
@@ -479,6 +480,10 @@ func (s *sender) do(actions []action) {
 					p.close(nil)
 				}
 			}
+		case doHashes:
+			if p != nil {
+				p.postBinary((&hashList{File: *a.msg.File, First: *a.msg.First, Hashes: s.source.known(*a.msg.File, *a.msg.First, a.msg.Count)}).encode())
+			}
 		case doComplete:
 			s.mu.Lock()
 			done, failed := s.server.done(), len(s.failed)
@@ -548,14 +553,6 @@ func (s *sender) onMessage(p *port, m *message) error {
 		if changed {
 			s.cfg.OnEvent(pauseEvent(m.On))
 		}
-	case typeGetHashes:
-		s.mu.Lock()
-		known := int(*m.File) < len(s.server.entries) && s.server.lanes[p.id] != nil && s.server.lanes[p.id].accepted
-		s.mu.Unlock()
-		if !known {
-			return malformed("get-hashes: file")
-		}
-		p.postBinary((&hashList{File: *m.File, First: *m.First, Hashes: s.source.known(*m.File, *m.First, m.Count)}).encode())
 	}
 	if roots {
 		select {

@@ -184,6 +184,12 @@ func (s *server) message(now time.Time, lane int, m *message) error {
 		}
 		l.manifest = int(*m.From)
 		s.page(l)
+	case typeGetHashes, typeGetRoot, typeComplete:
+		if !l.accepted {
+			s.bye(l, refusal.NotAccepted)
+			return nil
+		}
+		return s.acceptedMessage(l, m)
 	case typeAccept:
 		if code := s.redeem(l.end); code != "" {
 			s.bye(l, code)
@@ -204,34 +210,40 @@ func (s *server) message(now time.Time, lane int, m *message) error {
 	case typeUnwant:
 		s.takeBack(l)
 		l.owed, l.count, l.unwant = nil, 0, true
+	case typeProgress:
+		if t := s.takers[l.end]; t != nil {
+			t.bytes = *m.Bytes
+		}
+	case typeBye:
+		l.ended = true
+		s.actions = append(s.actions, action{kind: doOver, lane: lane, code: refusal.Code(m.Code)})
+	}
+	return nil
+}
+
+// acceptedMessage takes what only an end that has accepted may say: who only looks learns nothing of the content.
+func (s *server) acceptedMessage(l *serveLane, m *message) error {
+	switch m.Type {
 	case typeGetRoot:
 		if m.File != nil && int(*m.File) >= len(s.entries) {
 			return malformed("get-root: file")
 		}
-		if !l.accepted {
-			s.bye(l, refusal.NotAccepted)
-			return nil
-		}
-		w := rootWish{lane, -1}
+		w := rootWish{l.id, -1}
 		if m.File != nil {
 			w.file = int64(*m.File)
 		}
 		if !slices.Contains(s.roots, w) {
 			s.roots = append(s.roots, w)
 		}
-	case typeProgress:
-		if t := s.takers[l.end]; t != nil {
-			t.bytes = *m.Bytes
+	case typeGetHashes:
+		if int(*m.File) >= len(s.entries) {
+			return malformed("get-hashes: file")
 		}
+		s.actions = append(s.actions, action{kind: doHashes, lane: l.id, msg: m})
 	case typeComplete:
 		s.bye(l, refusal.Done)
-		if t := s.takers[l.end]; t != nil {
-			t.complete = true
-			s.actions = append(s.actions, action{kind: doComplete, lane: lane})
-		}
-	case typeBye:
-		l.ended = true
-		s.actions = append(s.actions, action{kind: doOver, lane: lane, code: refusal.Code(m.Code)})
+		s.takers[l.end].complete = true
+		s.actions = append(s.actions, action{kind: doComplete, lane: l.id})
 	}
 	return nil
 }

@@ -12,7 +12,7 @@ const BlockSize = 256 << 10
 // A Hash is a SHA-256.
 type Hash = [sha256.Size]byte
 
-// blocks is the number of blocks of a file of this size.
+// blocks is the number of blocks of a file of this size, which is maxFileSize at most.
 func blocks(size int64) uint32 { return uint32((size + BlockSize - 1) / BlockSize) }
 
 // blockLength is how many bytes block i of a file has.

@@ -21,7 +21,10 @@ const (
 	maxOwed      = 1024 // blocks wanted and not sent, per lane
 	maxLanes     = 16
 	maxEntries   = 1_000_000
-	maxFileSize  = 1 << 50
+	maxFileSize  = 1 << 44
+	maxFileSizes = 1 << 46 // of all files together
+	maxPaths     = 64 << 20
+	maxAnswers   = 64   // that wait for a receiver who does not read
 	maxHashes    = 2000 // in one message
 	maxMessage   = 256 << 10
 	partHeader   = 52
