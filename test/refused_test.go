@@ -353,6 +353,9 @@ func TestFullChannelAndKickedPeer(t *testing.T) {
 	}
 	w.send(ctx, message{"type": "leave"})
 	w.await(ctx, "bye")
+	if err := allocate(t, node, turnCredentials(t, m)); err != nil {
+		t.Errorf("a relay for who has just left, with credentials that are in force (docs/operations.md): %v", err)
+	}
 	// Without tokens: somebody whom only the key admits can change all but the address. It is shared with the host here, so it alone bans nobody.
 	anonymous, m := enter(t, node, page, message{"key": shop.browser, "instance": instance + "x", "uid": "troll"})
 	if m.kind() != "joined" {

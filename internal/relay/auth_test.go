@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"encoding/binary"
 	"net"
 	"net/netip"
 	"reflect"
@@ -140,6 +141,90 @@ func TestRequestsOnOthersAllocations(t *testing.T) {
 	}
 }
 
+// TestReplayedRequests: who has seen a client's requests on their way, and sends them again from elsewhere, is challenged, and cannot answer without the credential.
+func TestReplayedRequests(t *testing.T) {
+	for _, network := range []string{"udp", "tcp"} {
+		t.Run(network, func(t *testing.T) {
+			n := start(t, nil)
+			alice := n.raw(t, network, n.Mint("p1", "alice", time.Hour))
+			alice.challenge(stun.MethodAllocate)
+			captured := []*stun.Message{alice.signed(stun.MethodAllocate, transportUDP), alice.signed(stun.MethodRefresh),
+				alice.signed(stun.MethodCreatePermission, peerAt("8.8.8.8", 1)), alice.signed(stun.MethodChannelBind, channelNumber(0x4000), peerAt("8.8.8.8", 1))}
+			ask := func(r *raw, m *stun.Message) stun.ErrorCode {
+				t.Helper()
+				r.send(m.Raw)
+				for {
+					if got := r.receive(); got.TransactionID == m.TransactionID {
+						return code(t, got)
+					}
+				}
+			}
+			for _, m := range captured {
+				if c := ask(alice, m); c != 0 {
+					t.Fatalf("%v: got %d", m.Type, c)
+				}
+			}
+			replaying := func(when string) {
+				t.Helper()
+				for _, other := range []string{"udp", "tcp"} {
+					mallory := n.raw(t, other, alice.cred)
+					for i, m := range captured {
+						want := stun.CodeUnauthorized
+						if i > 0 {
+							want = stun.CodeAllocMismatch // RFC 8656 §5: this 5-tuple has no allocation
+						}
+						if c := ask(mallory, m); c != want {
+							t.Errorf("%s, %v over %s: got %d, want %d", when, m.Type, other, c, want)
+						}
+					}
+				}
+			}
+			replaying("during the call")
+			if s := n.Snapshot(); s.Allocations != 1 || s.AuthFailures["replayed"] != 2 {
+				t.Errorf("%d allocations and %d replays counted, want 1 and 2", s.Allocations, s.AuthFailures["replayed"])
+			}
+			if c := ask(alice, captured[0]); c != 0 {
+				t.Errorf("the client's own retransmission: got %d", c)
+			}
+			if c, _ := alice.do(stun.MethodRefresh, stun.RawAttribute{Type: stun.AttrLifetime, Value: make([]byte, 4)}); c != 0 {
+				t.Fatal(c)
+			}
+			eventually(t, "the allocation is given back", func() bool { return n.Snapshot().Allocations == 0 })
+			replaying("after it")
+			if a := n.Snapshot().Allocations; a != 0 {
+				t.Errorf("%d allocations were made", a)
+			}
+		})
+	}
+}
+
+func TestReplayMemoryIsBounded(t *testing.T) {
+	var r replays
+	from := netip.MustParseAddrPort("192.0.2.1:1")
+	other := netip.MustParseAddrPort("192.0.2.2:1")
+	now := time.Now()
+	integrity := func(n int) []byte { return binary.BigEndian.AppendUint64(make([]byte, 12), uint64(n)) }
+	for i := range 3 * maxReplays {
+		if !r.isFirst(integrity(i), from, now) {
+			t.Fatalf("a new request is taken for a replay, the %dth", i)
+		}
+	}
+	if n := len(r.young) + len(r.old); n > 2*maxReplays {
+		t.Errorf("%d are remembered", n)
+	}
+	last := integrity(3*maxReplays - 1)
+	if r.isFirst(last, other, now) || !r.isFirst(last, from, now) {
+		t.Error("the last one was forgotten")
+	}
+	if now = now.Add(nonceLifetime); r.isFirst(last, other, now) {
+		t.Error("it was forgotten while its nonce may be good")
+	}
+	r.isFirst(integrity(-1), from, now.Add(nonceLifetime))
+	if len(r.young)+len(r.old) > 2 {
+		t.Errorf("%d are remembered when their nonces are stale", len(r.young)+len(r.old))
+	}
+}
+
 func TestRetransmittedAllocateGetsTheSameAnswer(t *testing.T) {
 	n := start(t, func(c *Config) { c.Limits.AllocationsPerUser = 1 })
 	r := n.raw(t, "udp", n.Mint("p1", "alice", time.Hour))
@@ -249,9 +334,13 @@ func TestRevoke(t *testing.T) {
 			if a := n.Snapshot().Projects["p1"].Allocations; a != 1 {
 				t.Errorf("%d allocations are left, want 1", a)
 			}
-			// Admitted again.
+			// Credentials that are made at the same moment, for a renewal, open nothing.
+			if c := n.raw(t, network, n.Mint("p1", "alice", time.Hour)).allocate(); c != stun.CodeUnauthorized {
+				t.Errorf("after Mint: got %d, want 401", c)
+			}
+			n.Readmit("p1", "alice")
 			if c := n.raw(t, network, n.Mint("p1", "alice", time.Hour)).allocate(); c != 0 {
-				t.Errorf("after Mint: got %d", c)
+				t.Errorf("after Readmit: got %d", c)
 			}
 			n.Revoke("p1", "")
 			if c := n.raw(t, network, n.Mint("p1", "dave", time.Hour)).allocate(); c != stun.CodeUnauthorized {
@@ -260,7 +349,7 @@ func TestRevoke(t *testing.T) {
 			if s := n.Snapshot(); s.Projects["p1"].Allocations != 0 || s.Projects["p2"].Allocations != 1 {
 				t.Errorf("got %+v", s.Projects)
 			}
-			n.Readmit("p1")
+			n.Readmit("p1", "")
 			if c := n.raw(t, network, n.Mint("p1", "dave", time.Hour)).allocate(); c != 0 {
 				t.Errorf("after Readmit: got %d", c)
 			}

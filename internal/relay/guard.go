@@ -16,7 +16,7 @@ import (
 //	             not STUN, no ChannelData, response ──► dropped
 //	ChannelData, Send without an allocation         ──► dropped (RFC 8656 §5)
 //	Binding, requests without credentials           ──► flood gate ──► pion answers, or challenges with 401
-//	wrong, expired or revoked credentials           ──► flood gate ──► pion, without its attributes: challenged with 401 (RFC 8489 §9.2.4)
+//	wrong, expired, revoked or replayed credentials ──► flood gate ──► pion, without its attributes: challenged with 401 (RFC 8489 §9.2.4)
 //	right credentials, but refused                  ──► answered here: 403, 437, 440, 441, 442, 486, 508, with MESSAGE-INTEGRITY
 //	the rest                                        ──► pion
 type guard struct {
@@ -51,9 +51,9 @@ const (
 	typeChannelBind      = 0x0009
 )
 
-// inspect decides about one message. rc is the allocation of its 5-tuple, or nil; src is where it came from. The bytes
+// inspect decides about one message. rc is the allocation of its 5-tuple, or nil; src is the client's end of that. The bytes
 // returned are valid until the next call.
-func (g *guard) inspect(b []byte, src netip.Addr, rc *relayConn) ([]byte, verdict) {
+func (g *guard) inspect(b []byte, src netip.AddrPort, rc *relayConn) ([]byte, verdict) {
 	c := &g.s.counters
 	// RFC 8656 §12 has channel numbers from 0x4000 to 0x4FFF, RFC 5766 §11 up to 0x7FFF, and coturn's clients use them.
 	if len(b) >= 4 && b[0]&0xC0 == 0x40 {
@@ -69,7 +69,7 @@ func (g *guard) inspect(b []byte, src netip.Addr, rc *relayConn) ([]byte, verdic
 	}
 	switch binary.BigEndian.Uint16(b) {
 	case typeBinding:
-		if !g.s.gate.admit(src, time.Now()) {
+		if !g.s.gate.admit(src.Addr(), time.Now()) {
 			c.dropped[dropFlood].Add(1)
 			return nil, drop
 		}
@@ -100,10 +100,10 @@ func challenge(b []byte) []byte {
 	return b[:stunHeaderSize]
 }
 
-func (g *guard) request(b []byte, src netip.Addr, rc *relayConn) ([]byte, verdict) {
+func (g *guard) request(b []byte, src netip.AddrPort, rc *relayConn) ([]byte, verdict) {
 	s := g.s
 	// A 5-tuple with an allocation has shown credentials once; only its failures count for the flood gate.
-	if rc == nil && !s.gate.admit(src, time.Now()) {
+	if rc == nil && !s.gate.admit(src.Addr(), time.Now()) {
 		s.counters.dropped[dropFlood].Add(1)
 		return nil, drop
 	}
@@ -113,8 +113,13 @@ func (g *guard) request(b []byte, src netip.Addr, rc *relayConn) ([]byte, verdic
 		return nil, drop
 	}
 	key, n, reason := g.authenticate(rc)
+	if reason == authOK && rc == nil && g.msg.Type.Method == stun.MethodAllocate {
+		if integrity, err := g.msg.Get(stun.AttrMessageIntegrity); err == nil && !s.replays.isFirst(integrity, src, time.Now()) {
+			reason = authReplayed
+		}
+	}
 	if reason != authOK {
-		if rc != nil && !s.gate.admit(src, time.Now()) {
+		if rc != nil && !s.gate.admit(src.Addr(), time.Now()) {
 			s.counters.dropped[dropFlood].Add(1)
 			return nil, drop
 		}

@@ -440,7 +440,7 @@ func FuzzDatagram(f *testing.F) {
 			rc = &relayConn{s: s, user: u}
 		}
 		in := bytes.Clone(b)
-		out, v := g.inspect(in, netip.MustParseAddr("192.0.2.1"), rc)
+		out, v := g.inspect(in, netip.MustParseAddrPort("192.0.2.1:1"), rc)
 		if v == pass && !isSTUN(out) && !(allocated && len(out) >= 4 && out[0]&0xC0 == 0x40) {
 			t.Fatalf("passed %x", out)
 		}

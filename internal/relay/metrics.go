@@ -34,10 +34,11 @@ const (
 	authExpired               //
 	authIntegrity             // the password is wrong
 	authRevoked               //
+	authReplayed              // an Allocate request that another client sent before
 	authFailures
 )
 
-var authNames = [authFailures]string{"", "", "realm", "username", "expired", "integrity", "revoked"}
+var authNames = [authFailures]string{"", "", "realm", "username", "expired", "integrity", "revoked", "replayed"}
 
 // counters of a Server that belong to no project.
 type counters struct {

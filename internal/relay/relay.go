@@ -89,12 +89,13 @@ type Usage struct {
 
 // A Server is a running STUN and TURN service. Its methods are safe for concurrent use.
 type Server struct {
-	cfg    Config
-	log    *slog.Logger
-	policy *policy
-	gate   *floodGate
-	bind4  netip.Addr // where relay sockets are bound; zero without relays of that family
-	bind6  netip.Addr
+	cfg     Config
+	log     *slog.Logger
+	policy  *policy
+	gate    *floodGate
+	replays replays
+	bind4   netip.Addr // where relay sockets are bound; zero without relays of that family
+	bind6   netip.Addr
 
 	udp     []*udpEndpoint
 	streams []*streamEndpoint
@@ -338,11 +339,8 @@ func (s *Server) permissionHandler(_ net.Addr, peer net.IP) bool {
 	return ok && s.policy.permits(a)
 }
 
-// Mint makes credentials for a peer. After Revoke, it admits the peer again.
+// Mint makes credentials for a peer. Those of a peer that was revoked open nothing until Readmit: they may have been asked for before, and be made after.
 func (s *Server) Mint(project, peer string, lifetime time.Duration) Credentials {
-	s.mu.Lock()
-	delete(s.revoked, userKey{project, peer})
-	s.mu.Unlock()
 	return Mint(s.cfg.Secret, project, peer, s.cfg.Now(), lifetime)
 }
 
@@ -359,8 +357,8 @@ const MaxLifetime = 48 * time.Hour
 // maxRevoked bounds the memory for revocations; beyond it the oldest are forgotten, whose credentials are the nearest to expiry.
 const maxRevoked = 100_000
 
-// Revoke ends all allocations of a peer, or of a whole project if peer is empty, and voids the credentials that were made for it so far. A
-// peer is admitted again by Mint; a project by Readmit.
+// Revoke ends all allocations of a peer, or of a whole project if peer is empty, and voids its credentials until
+// Readmit.
 func (s *Server) Revoke(project, peer string) {
 	now := s.cfg.Now()
 	s.mu.Lock()
@@ -382,10 +380,10 @@ func (s *Server) Revoke(project, peer string) {
 	}
 }
 
-// Readmit takes back the revocation of a whole project.
-func (s *Server) Readmit(project string) {
+// Readmit takes back the revocation of a peer, or of a whole project if peer is empty.
+func (s *Server) Readmit(project, peer string) {
 	s.mu.Lock()
-	delete(s.revoked, userKey{project, ""})
+	delete(s.revoked, userKey{project, peer})
 	s.mu.Unlock()
 }
 

@@ -170,7 +170,7 @@ func (st *stream) Read(p []byte) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		out, v := st.guard.inspect(b, st.key.client.Addr(), st.rc.Load())
+		out, v := st.guard.inspect(b, st.key.client, st.rc.Load())
 		switch v {
 		case drop:
 			continue

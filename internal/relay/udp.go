@@ -58,7 +58,7 @@ func (e *udpEndpoint) ReadFrom(p []byte) (int, net.Addr, error) {
 		if cl != nil {
 			rc = cl.rc
 		}
-		out, v := e.guard.inspect(p[:n], from.Addr(), rc)
+		out, v := e.guard.inspect(p[:n], from, rc)
 		switch v {
 		case drop:
 			continue

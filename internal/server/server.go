@@ -98,7 +98,10 @@ func (s *Server) build() error {
 	var playrtcs *playrtc.Server
 	var relays *relay.Server
 	channels, err := channel.New(channel.Config{ResumeWindow: c.ResumeWindow, Logger: s.log,
-		OnPeer: func(k channel.Key, peer string) { playrtcs.OnPeer(k, peer) },
+		OnPeer: func(k channel.Key, peer string) {
+			playrtcs.OnPeer(k, peer)
+			relays.Readmit(k.Project, peer)
+		},
 		OnKick: func(k channel.Key, peer string) { relays.Revoke(k.Project, peer) }})
 	if err != nil {
 		return err
