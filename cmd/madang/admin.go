@@ -41,8 +41,7 @@ type nodeClient struct {
 	token string // empty: the transport is the administrator's own
 	local bool   // a data directory of this machine
 	json  bool
-	out   io.Writer
-	err   io.Writer
+	streams
 	close func() error
 }
 
@@ -52,7 +51,7 @@ func (f *nodeFlags) with(ctx context.Context, s streams, run func(c *nodeClient)
 	if err != nil {
 		return err
 	}
-	c.json, c.out, c.err = f.JSON, s.out, s.err
+	c.json, c.streams = f.JSON, s
 	return errors.Join(run(c), c.close())
 }
 
@@ -61,7 +60,9 @@ func (f *nodeFlags) connect(ctx context.Context) (*nodeClient, error) {
 		return f.connectURL()
 	}
 	if _, err := os.Stat(f.Data); errors.Is(err, os.ErrNotExist) {
-		return nil, hinted{fmt.Errorf("there is no data directory %s", f.Data), "name the node's with --data DIR, or a node on another machine with --server URL and --token TOKEN"}
+		return nil, bilingual{en: "there is no data directory " + f.Data, ko: "데이터 폴더가 없습니다: " + f.Data,
+			hintEn: "name the node's with --data DIR, or a node on another machine with --server URL and --token TOKEN",
+			hintKo: "--data DIR로 서버의 데이터 폴더를 알려 주세요. 다른 컴퓨터의 서버라면 --server URL과 --token TOKEN을 쓰세요"}
 	}
 	socket := filepath.Join(f.Data, "control.sock")
 	conn, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", socket)
@@ -73,13 +74,15 @@ func (f *nodeFlags) connect(ctx context.Context) (*nodeClient, error) {
 		return &nodeClient{base: "http://node", http: &http.Client{Transport: t, Timeout: time.Minute}, local: true, close: func() error { t.CloseIdleConnections(); return nil }}, nil
 	}
 	if errors.Is(err, os.ErrPermission) {
-		return nil, hinted{fmt.Errorf("the node on %s is another user's", f.Data), "run this as the user whom the node runs as"}
+		return nil, bilingual{en: fmt.Sprintf("the node on %s is another user's", f.Data), ko: fmt.Sprintf("%s의 서버는 다른 사용자의 것입니다", f.Data),
+			hintEn: "run this as the user whom the node runs as", hintKo: "서버를 실행한 사용자로 실행하세요"}
 	}
 	// A server that runs but cannot be asked must not be gone around: it would not learn of what is done to its channels.
 	if runs, err := store.ServerRuns(f.Data); err != nil {
 		return nil, err
 	} else if runs {
-		return nil, hinted{fmt.Errorf("a server runs on %s, but does not answer at %s", f.Data, socket), "it may be starting or stopping: try again, or use --server URL with --token"}
+		return nil, bilingual{en: fmt.Sprintf("a server runs on %s, but does not answer at %s", f.Data, socket), ko: fmt.Sprintf("%s에서 서버가 돌고 있지만 %s에서 답하지 않습니다", f.Data, socket),
+			hintEn: "it may be starting or stopping: try again, or use --server URL with --token", hintKo: "켜지거나 꺼지는 중일 수 있습니다. 다시 해 보거나 --server URL과 --token을 쓰세요"}
 	}
 	return connectStore(ctx, f.Data)
 }
@@ -87,10 +90,12 @@ func (f *nodeFlags) connect(ctx context.Context) (*nodeClient, error) {
 func (f *nodeFlags) connectURL() (*nodeClient, error) {
 	u, err := url.Parse(f.Server)
 	if err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
-		return nil, hinted{fmt.Errorf("--server %q is not a URL such as https://call.example.com", f.Server), ""}
+		return nil, bilingual{en: fmt.Sprintf("--server %q is not a URL such as https://call.example.com", f.Server), ko: fmt.Sprintf("--server %q: https://call.example.com 같은 URL이 아닙니다", f.Server)}
 	}
 	if f.Token == "" {
-		return nil, hinted{errors.New("--server needs --token"), "set MADANG_TOKEN to the administrator's token (`madang token admin --data DIR` on the node's machine makes one) or to a server key"}
+		return nil, bilingual{en: "--server needs --token", ko: "--server에는 --token이 필요합니다",
+			hintEn: "set MADANG_TOKEN to the administrator's token (`madang token admin --data DIR` on the node's machine makes one) or to a server key",
+			hintKo: "MADANG_TOKEN에 관리자 토큰이나 서버 키를 넣으세요. 관리자 토큰은 서버 컴퓨터에서 `madang token admin --data DIR`로 만듭니다"}
 	}
 	return &nodeClient{
 		base: u.Scheme + "://" + u.Host, token: f.Token, close: func() error { return nil },
@@ -195,7 +200,8 @@ func (c *nodeClient) do(ctx context.Context, method, path string, in, out any) e
 		if errors.As(err, &u) {
 			err = u.Err // without the URL, which says nothing new
 		}
-		return hinted{fmt.Errorf("the node at %s does not answer: %w", c.base, err), "is it running, and is the URL right? madang doctor looks closer"}
+		return bilingual{en: fmt.Sprintf("the node at %s does not answer", c.base), ko: fmt.Sprintf("%s의 서버가 답하지 않습니다", c.base), cause: err,
+			hintEn: "is it running, and is the URL right? madang doctor looks closer", hintKo: "서버가 켜져 있고 URL이 맞는지 확인하세요. madang doctor가 자세히 살펴봅니다"}
 	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(res.Body, 16<<20))
@@ -205,7 +211,8 @@ func (c *nodeClient) do(ctx context.Context, method, path string, in, out any) e
 	if res.StatusCode < 200 || res.StatusCode > 299 {
 		var p api.Problem
 		if json.Unmarshal(b, &p) != nil || p.Code == "" {
-			return hinted{fmt.Errorf("%s answers %d, and not like a node", c.base, res.StatusCode), "is this the URL of a Madang node, without a path?"}
+			return bilingual{en: fmt.Sprintf("%s answers %d, and not like a node", c.base, res.StatusCode), ko: fmt.Sprintf("%s의 응답이 %d이고, Madang 서버의 응답이 아닙니다", c.base, res.StatusCode),
+				hintEn: "is this the URL of a Madang node, without a path?", hintKo: "경로 없이 Madang 서버의 URL을 적었는지 확인하세요"}
 		}
 		return refused{p, c.local}
 	}
@@ -255,14 +262,14 @@ func (c *nodeClient) show(v any, text func(w io.Writer)) error {
 }
 
 // done prints that something without an answer was done: people read a line, programs an object.
-func (c *nodeClient) done(format string, args ...any) error {
-	return c.show(struct{}{}, func(w io.Writer) { fmt.Fprintf(w, format+"\n", args...) })
+func (c *nodeClient) done(en, ko string, args ...any) error {
+	return c.show(struct{}{}, func(w io.Writer) { fmt.Fprintf(w, c.language.pick(en, ko)+"\n", args...) })
 }
 
 // note tells people something beside the result.
-func (c *nodeClient) note(format string, args ...any) {
+func (c *nodeClient) note(en, ko string, args ...any) {
 	if !c.json {
-		fmt.Fprintf(c.err, format+"\n", args...)
+		fmt.Fprintf(c.err, c.language.pick(en, ko)+"\n", args...)
 	}
 }
 
@@ -290,48 +297,46 @@ func word(yes bool, ifYes, ifNo string) string {
 	return ifNo
 }
 
-// hinted is an error with what to do next.
-type hinted struct {
-	error
-	hint string
-}
-
-func (h hinted) Hint() string  { return h.hint }
-func (h hinted) Unwrap() error { return h.error }
-
 // refused is a node's refusal.
 type refused struct {
 	api.Problem
 	local bool
 }
 
-func (r refused) Error() string {
+func (r refused) Error() string { return r.In("") }
+
+func (r refused) In(l string) string {
+	if l == "ko" {
+		return clean(sentence(refusal.Code(r.Code), cmp.Or(r.Detail, r.Title)))
+	}
 	return clean(fmt.Sprintf("%s (%s)", strings.TrimSuffix(cmp.Or(r.Detail, r.Title), "."), r.Code))
 }
 
-// Hint says what helps on the command line.
-func (r refused) Hint() string {
+// HintIn says what helps on the command line.
+func (r refused) HintIn(lang string) string {
+	l := language(lang)
 	switch refusal.Code(r.Code) {
 	case refusal.NotRunning:
-		return "start it with `madang serve`, with the same --data"
+		return l.pick("start it with `madang serve`, with the same --data", "같은 --data로 `madang serve`를 실행하세요")
 	case refusal.KeyUnknown, refusal.CredentialsMissing, refusal.KeyWrongKind:
-		return "`madang token admin --data DIR` on the node's machine makes a new administrator's token"
+		return l.pick("`madang token admin --data DIR` on the node's machine makes a new administrator's token", "서버 컴퓨터에서 `madang token admin --data DIR`로 새 관리자 토큰을 만드세요")
 	case refusal.Forbidden:
 		if !r.local {
-			return "use the administrator's token instead of a server key"
+			return l.pick("use the administrator's token instead of a server key", "서버 키 대신 관리자 토큰을 쓰세요")
 		}
 	case refusal.NotFound:
-		return "`madang project list` shows the projects, `madang channel list --project ID` the channels"
+		return l.pick("`madang project list` shows the projects, `madang channel list --project ID` the channels", "`madang project list`는 프로젝트를, `madang channel list --project ID`는 채널을 보여 줍니다")
 	case refusal.ChannelNotFound:
-		return "`madang channel list --project ID` shows the channels of a project; the default is home, whose channels the node's own pages use"
+		return l.pick("`madang channel list --project ID` shows the channels of a project; the default is home, whose channels the node's own pages use",
+			"`madang channel list --project ID`는 프로젝트의 채널을 보여 줍니다. 기본값은 서버의 페이지가 쓰는 home입니다")
 	case refusal.AddressForbidden:
-		return "the key's list has to name this machine's address: `madang project key add PROJECT --cidr …`"
+		return l.pick("the key's list has to name this machine's address: `madang project key add PROJECT --cidr …`", "키의 목록에 이 컴퓨터의 주소가 있어야 합니다: `madang project key add PROJECT --cidr …`")
 	case refusal.InvalidField:
 		if r.Facts["field"] == "project" {
-			return "name it with --project ID"
+			return l.pick("name it with --project ID", "--project ID로 알려 주세요")
 		}
 	case refusal.RateLimited:
-		return fmt.Sprintf("wait %s", (time.Duration(r.RetryAfterMS) * time.Millisecond).Round(time.Second))
+		return fmt.Sprintf(l.pick("wait %s", "%s 기다리세요"), (time.Duration(r.RetryAfterMS) * time.Millisecond).Round(time.Second))
 	}
 	return ""
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -122,7 +121,7 @@ type channelSetCmd struct {
 // Validate is called by kong.
 func (cmd *channelSetCmd) Validate() error {
 	if cmd.Capacity == nil && cmd.WaitingRoom == nil && cmd.Locked == nil {
-		return errors.New("nothing to change: give a setting")
+		return bilingual{en: "nothing to change: give a setting", ko: "바꿀 것이 없습니다. 설정을 하나 이상 주세요"}
 	}
 	return nil
 }
@@ -145,7 +144,7 @@ func (cmd *channelCloseCmd) Run(ctx context.Context, s streams, p *ChannelCmd) e
 		if err := c.do(ctx, http.MethodDelete, p.path(c, cmd.Channel, ""), nil, nil); err != nil {
 			return err
 		}
-		return c.done("closed %s", cmd.Channel)
+		return c.done("closed %s", "%s 채널을 닫았습니다", cmd.Channel)
 	})
 }
 
@@ -191,7 +190,7 @@ func (cmd *channelKickCmd) Run(ctx context.Context, s streams, p *ChannelCmd) er
 		if err := c.do(ctx, http.MethodDelete, "/v1/channels/"+seg(cmd.Channel)+"/peers/"+seg(cmd.Peer)+"?"+q.Encode(), nil, nil); err != nil {
 			return err
 		}
-		return c.done("removed %s from %s", cmd.Peer, cmd.Channel)
+		return c.done("removed %s from %s", "%s 피어를 %s 채널에서 내보냈습니다", cmd.Peer, cmd.Channel)
 	})
 }
 
@@ -205,7 +204,7 @@ type channelCommandCmd struct {
 // Validate is called by kong.
 func (cmd *channelCommandCmd) Validate() error {
 	if cmd.JSON != "" && !json.Valid([]byte(cmd.JSON)) {
-		return errors.New("--data-json is not valid JSON")
+		return bilingual{en: "--data-json is not valid JSON", ko: "--data-json이 올바른 JSON이 아닙니다"}
 	}
 	return nil
 }
@@ -222,6 +221,6 @@ func (cmd *channelCommandCmd) Run(ctx context.Context, s streams, p *ChannelCmd)
 		if err := c.do(ctx, http.MethodPost, p.path(c, cmd.Channel, "/commands"), body, nil); err != nil {
 			return err
 		}
-		return c.done("sent %s to %s", cmd.Name, cmd.Channel)
+		return c.done("sent %s to %s", "%s 명령을 %s 채널에 보냈습니다", cmd.Name, cmd.Channel)
 	})
 }

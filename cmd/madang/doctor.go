@@ -1,15 +1,12 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
-	"strings"
 
 	"github.com/madang-rtc/madang/internal/doctor"
 )
@@ -22,7 +19,6 @@ type doctorCmd struct {
 	Token   string       `help:"Access token to join with, in place of a key." env:"MADANG_ACCESS_TOKEN" placeholder:"TOKEN"`
 	Channel string       `help:"Channel to join. Default: one that nobody else knows." placeholder:"NAME"`
 	Data    string       `help:"On the node's own machine: its data directory, to look at its file limit and disk too." placeholder:"DIR"`
-	Lang    string       `help:"en or ko. Default: from LC_ALL, LC_MESSAGES, LANG." enum:",en,ko" default:"" placeholder:"LANG"`
 	JSON    bool         `name:"json" help:"Print one JSON object per line."`
 }
 
@@ -31,13 +27,7 @@ var errUnwell = errors.New("unwell")
 
 // Run prints a line for each thing that was looked at.
 func (c *doctorCmd) Run(ctx context.Context, s streams) error {
-	language := c.Lang
-	if language == "" {
-		// The order of setlocale(3).
-		if strings.HasPrefix(cmp.Or(os.Getenv("LC_ALL"), os.Getenv("LC_MESSAGES"), os.Getenv("LANG")), "ko") {
-			language = "ko"
-		}
-	}
+	language := string(s.language)
 	counts := map[doctor.Status]int{}
 	err := doctor.Run(ctx, doctor.Config{
 		URL: c.URL, Addresses: c.Address, Key: c.Key, Origin: c.Origin, Token: c.Token, Channel: c.Channel, Data: c.Data,
@@ -59,10 +49,7 @@ func (c *doctorCmd) Run(ctx context.Context, s streams) error {
 		return err
 	}
 	if !c.JSON {
-		summary := "%d ok, %d to look at, %d wrong, %d not looked at\n"
-		if language == "ko" {
-			summary = "정상 %d, 주의 %d, 문제 %d, 검사하지 않음 %d\n"
-		}
+		summary := s.language.pick("%d ok, %d to look at, %d wrong, %d not looked at\n", "정상 %d, 주의 %d, 문제 %d, 검사하지 않음 %d\n")
 		fmt.Fprintf(s.out, "\n"+summary, counts[doctor.OK], counts[doctor.Warn], counts[doctor.Fail], counts[doctor.Skip])
 	}
 	if counts[doctor.Fail] > 0 {

@@ -25,6 +25,8 @@ type program struct {
 	Doctor  doctorCmd  `cmd:"" help:"Look at a node from outside and say what is wrong."`
 	Bench   benchCmd   `cmd:"" help:"Measure what messages and relayed packets cost."`
 	Version versionCmd `cmd:"" help:"Print the version."`
+
+	Lang string `help:"Language for people: en or ko. Default: from LC_ALL, LC_MESSAGES, LANG." enum:",en,ko" default:"" placeholder:"LANG"`
 }
 
 // Exit codes, the same for every subcommand.
@@ -37,9 +39,6 @@ const (
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
-
-// hinter is an error that knows what to do next.
-type hinter interface{ Hint() string }
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
@@ -60,7 +59,6 @@ func run(args []string, stdout, stderr io.Writer) int {
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { exited = code }),
 		kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.Bind(streams{stdout, stderr}),
 	)
 	if err != nil {
 		fmt.Fprintln(stderr, "error:", err)
@@ -70,32 +68,37 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if exited >= 0 { // --help
 		return exited
 	}
+	l := spoken(p.Lang)
 	if err != nil {
-		return report(stderr, err, exitUsage)
+		return report(stderr, err, exitUsage, l)
 	}
-	if err := command.Run(); errors.Is(err, errUnwell) {
+	if err := command.Run(streams{stdout, stderr, l}); errors.Is(err, errUnwell) {
 		return exitFailed
 	} else if err != nil {
-		return report(stderr, err, exitFailed)
+		return report(stderr, err, exitFailed, l)
 	}
 	return 0
 }
 
-// streams are where a command writes: results to out, everything else to err.
-type streams struct{ out, err io.Writer }
+// streams are where a command writes: results to out, everything else to err; and in what language.
+type streams struct {
+	out, err io.Writer
+	language language
+}
 
-func report(stderr io.Writer, err error, code int) int {
+func report(stderr io.Writer, err error, code int, l language) int {
 	var wrong *config.Error
 	var usage usageError
 	if errors.As(err, &wrong) || errors.As(err, &usage) {
 		code = exitUsage
 	}
-	fmt.Fprintln(stderr, "error:", err)
-	var h hinter
-	if errors.As(err, &h) && h.Hint() != "" {
-		fmt.Fprintln(stderr, "hint: ", h.Hint())
-	} else if code == exitUsage {
-		fmt.Fprintln(stderr, "hint:  madang --help lists the commands, madang COMMAND --help their flags")
+	hint := hintIn(err, l)
+	if hint == "" && code == exitUsage {
+		hint = l.pick("madang --help lists the commands, madang COMMAND --help their flags", "madang --help는 명령을, madang COMMAND --help는 옵션을 보여 줍니다")
+	}
+	fmt.Fprintln(stderr, l.pick("error:", "오류:"), inLanguage(err, l))
+	if hint != "" {
+		fmt.Fprintln(stderr, l.pick("hint: ", "안내:"), hint)
 	}
 	return code
 }

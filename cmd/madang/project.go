@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -146,7 +145,7 @@ func (cmd *projectCreateCmd) Run(ctx context.Context, s streams, p *ProjectCmd) 
 		if err := c.showProject(made); err != nil {
 			return err
 		}
-		c.note("next: madang project key add %s --origin https://your.page", made.ID)
+		c.note("next: madang project key add %s --origin https://your.page", "다음: madang project key add %s --origin https://your.page", made.ID)
 		return nil
 	})
 }
@@ -181,7 +180,7 @@ type projectSetCmd struct {
 // Validate is called by kong.
 func (cmd *projectSetCmd) Validate() error {
 	if cmd.Name == nil && cmd.change() == nil {
-		return errors.New("nothing to change: give a name or a setting")
+		return bilingual{en: "nothing to change: give a name or a setting", ko: "바꿀 것이 없습니다. 이름이나 설정을 하나 이상 주세요"}
 	}
 	return nil
 }
@@ -218,7 +217,7 @@ func (cmd *projectDeleteCmd) Run(ctx context.Context, s streams, p *ProjectCmd) 
 		if err := c.do(ctx, http.MethodDelete, cmd.path(), nil, nil); err != nil {
 			return err
 		}
-		return c.done("deleted %s", cmd.Project)
+		return c.done("deleted %s", "%s 프로젝트를 지웠습니다", cmd.Project)
 	})
 }
 
@@ -263,7 +262,7 @@ type keyAddCmd struct {
 // Validate is called by kong.
 func (cmd *keyAddCmd) Validate() error {
 	if (len(cmd.Origin) == 0) == (len(cmd.CIDR) == 0) || cmd.Browser && len(cmd.Origin) == 0 {
-		return errors.New("a browser key needs --origin, a server key needs --cidr: give one of them")
+		return bilingual{en: "a browser key needs --origin, a server key needs --cidr: give one of them", ko: "브라우저 키에는 --origin이, 서버 키에는 --cidr이 필요합니다. 둘 중 하나를 주세요"}
 	}
 	return nil
 }
@@ -279,7 +278,7 @@ func (cmd *keyAddCmd) Run(ctx context.Context, s streams, p *ProjectCmd) error {
 			return err
 		}
 		if made.Kind == "server" {
-			c.note("This server key is shown once. Keep it secret.")
+			c.note("This server key is shown once. Keep it secret.", "이 서버 키는 한 번만 보입니다. 비밀로 보관하세요.")
 		}
 		return c.show(made, func(w io.Writer) { fmt.Fprintln(w, made.Secret) })
 	})
@@ -312,7 +311,7 @@ func (cmd *keyRemoveCmd) Run(ctx context.Context, s streams, p *ProjectCmd) erro
 		if err := c.do(ctx, http.MethodDelete, cmd.path()+"/keys/"+seg(cmd.Key), nil, nil); err != nil {
 			return err
 		}
-		return c.done("removed %s", cmd.Key)
+		return c.done("removed %s", "%s 키를 지웠습니다", cmd.Key)
 	})
 }
 
@@ -327,7 +326,8 @@ func (cmd *secretAddCmd) Run(ctx context.Context, s streams, p *ProjectCmd) erro
 		if err := c.do(ctx, http.MethodPost, cmd.path()+"/secrets", map[string]string{"name": cmd.Name}, &made); err != nil {
 			return err
 		}
-		c.note("This secret is shown once. Sign access tokens (HS256) with the bytes of its text, and name it in their header as \"kid\".")
+		c.note("This secret is shown once. Sign access tokens (HS256) with the bytes of its text, and name it in their header as \"kid\".",
+			"이 비밀은 한 번만 보입니다. 이 글자의 바이트로 액세스 토큰에 서명(HS256)하고, 헤더의 \"kid\"에 이름을 적으세요.")
 		return c.show(made, func(w io.Writer) { fmt.Fprintf(w, "kid\t%s\nsecret\t%s\n", made.KID, made.Value) })
 	})
 }
@@ -359,6 +359,6 @@ func (cmd *secretRemoveCmd) Run(ctx context.Context, s streams, p *ProjectCmd) e
 		if err := c.do(ctx, http.MethodDelete, cmd.path()+"/secrets/"+seg(cmd.KID), nil, nil); err != nil {
 			return err
 		}
-		return c.done("removed %s", cmd.KID)
+		return c.done("removed %s", "%s 비밀을 지웠습니다", cmd.KID)
 	})
 }

@@ -30,9 +30,11 @@ func (c *serveCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return err
 	}
-	announce := announceText
-	if c.LogFormat == "json" {
-		announce = announceJSON
-	}
-	return node.Run(ctx, func(ready server.Ready) { announce(s.out, ready) })
+	return node.Run(ctx, func(ready server.Ready) {
+		if c.LogFormat == "json" {
+			announceJSON(s.out, ready)
+		} else {
+			announceText(s.out, ready, s.language)
+		}
+	})
 }

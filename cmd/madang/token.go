@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -47,7 +46,7 @@ func (cmd *tokenCreateCmd) Validate() error { return checkTTL(cmd.TTL) }
 
 func checkTTL(d time.Duration) error {
 	if d < 10*time.Second || d > 24*time.Hour {
-		return errors.New("--ttl is between 10s and 24h")
+		return bilingual{en: "--ttl is between 10s and 24h", ko: "--ttl은 10s부터 24h까지입니다"}
 	}
 	return nil
 }
@@ -81,7 +80,7 @@ func (*tokenAdminCmd) Run(ctx context.Context, s streams, t *TokenCmd) error {
 		if err := c.do(ctx, http.MethodPost, "/v1/admin-token", nil, &made); err != nil {
 			return err
 		}
-		c.note("This token is shown once, and may do everything on this node.")
+		c.note("This token is shown once, and may do everything on this node.", "이 토큰은 한 번만 보이고, 이 서버의 모든 일을 할 수 있습니다.")
 		return c.show(made, func(w io.Writer) { fmt.Fprintln(w, made.Token) })
 	})
 }

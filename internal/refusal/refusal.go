@@ -56,6 +56,12 @@ func init() {
 // Table returns a copy of all rows, in the order of codes.json.
 func Table() []Entry { return append([]Entry(nil), table...) }
 
+// Look returns a code's row, if there is one: a code that came from another program may be newer than this one.
+func Look(c Code) (Entry, bool) {
+	e, ok := byCode[c]
+	return e, ok
+}
+
 // A Refusal is an error that somebody outside is told. It holds no secret: its text and details may be sent and logged.
 type Refusal struct {
 	Code       Code

@@ -417,17 +417,23 @@ func (e *PortError) reason() error {
 	return e.err
 }
 
-// Hint says what to do next.
-func (e *PortError) Hint() string {
+// HintIn says what to do next, in Korean ("ko") or English.
+func (e *PortError) HintIn(language string) string {
+	var en, ko string
 	switch {
 	case errors.Is(e.err, syscall.EADDRINUSE):
-		return fmt.Sprintf("another program has this port; stop it, or choose another with --%s, such as --%s :0 for any free one", e.Key, e.Key)
+		en = fmt.Sprintf("another program has this port; stop it, or choose another with --%s, such as --%[1]s :0 for any free one", e.Key)
+		ko = fmt.Sprintf("다른 프로그램이 이 포트를 쓰고 있습니다. 그 프로그램을 끄거나 --%s로 다른 포트를 고르세요. --%[1]s :0은 빈 포트를 고릅니다", e.Key)
 	case errors.Is(e.err, syscall.EACCES):
-		return "ports below 1024 need the right to: CAP_NET_BIND_SERVICE, for instance AmbientCapabilities in a systemd unit"
+		en = "ports below 1024 need the right to: CAP_NET_BIND_SERVICE, for instance AmbientCapabilities in a systemd unit"
+		ko = "1024보다 작은 포트에는 권한(CAP_NET_BIND_SERVICE)이 필요합니다. systemd 유닛이라면 AmbientCapabilities에 적으세요"
 	case errors.Is(e.err, syscall.EADDRNOTAVAIL):
-		return "this machine does not have this address"
+		en, ko = "this machine does not have this address", "이 컴퓨터에는 없는 주소입니다"
 	}
-	return ""
+	if language == "ko" {
+		return ko
+	}
+	return en
 }
 
 // ControlSocket is the name of the socket in the data folder over which commands on this machine administer the node.
