@@ -180,11 +180,27 @@ func TestDiskFull(t *testing.T) {
 		if !strings.Contains(refused, "error:") || !strings.Contains(refused, "storage") && !strings.Contains(refused, "disk") {
 			t.Errorf("got %q, want an error that speaks of the disk", refused)
 		}
+		if status, body := metricsOf(t, node.HTTP+"/readyz", nil); status != http.StatusServiceUnavailable || !strings.Contains(body, "database") {
+			t.Errorf("with a full disk /readyz says %d %q, want 503", status, body)
+		}
+		if status, _ := metricsOf(t, node.HTTP+"/healthz", nil); status != http.StatusOK {
+			t.Errorf("with a full disk /healthz says %d, want 200: a restart would end the calls", status)
+		}
 		if err := os.Remove(filler); err != nil {
 			t.Fatal(err)
 		}
 		if out, err := create("room-again"); err != nil {
 			t.Errorf("after there was room again: %v: %s", err, out)
+		}
+		for { // an answer is kept for a second
+			if status, _ := metricsOf(t, node.HTTP+"/readyz", nil); status == http.StatusOK {
+				break
+			}
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-ctx.Done():
+				t.Fatal("/readyz stays 503 when there is room again")
+			}
 		}
 		wantHealthy(t, node)
 	})
