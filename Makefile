@@ -6,6 +6,9 @@ export CGO_ENABLED ?= 0
 # No path of this machine is in what is built, so that builds, checks and tests, in whatever folder, compile each package once for all of them.
 export GOFLAGS := $(strip $(shell go env GOFLAGS 2>/dev/null) -trimpath)
 
+# Where the machine's Node.js is too old for the build, scripts/setup puts one here.
+export PATH := $(CURDIR)/.node/node_modules/.bin:$(PATH)
+
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
@@ -32,7 +35,7 @@ internal/web/dist/.built: node_modules/.package-lock.json $(WEB_SOURCES)
 	touch $@
 
 node_modules/.package-lock.json: package-lock.json package.json sdk/package.json ui/package.json
-	@command -v npm >/dev/null || { echo "error: npm is missing; 'make setup' installs it on Debian" >&2; exit 1; }
+	@./scripts/setup build
 	# Not npm ci: it refuses a lock file without the optional packages of other platforms, which some registries lack.
 	npm install --no-save --no-audit --no-fund
 	touch $@
