@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -208,26 +209,40 @@ func TestFilesAtFullSpeed(t *testing.T) {
 				ends[0].page.do(patience, fmt.Sprintf(`const piece = end.makeFile("piece", 1 << 20); end.film = new File(Array.from({ length: %d }, () => piece), "film.mkv");`, mib), nil)
 			}
 			from, to := ends[0].bare(t), ends[1].bare(t)
-			var bare, speed, share float64
+			rounds := 3
+			if mib >= 4096 {
+				rounds = 1
+			}
 			var idle, most int64
-			for range 3 {
-				b := bareRate(t, from, to, 5*time.Second)
-				s, i, m := fileRate(t, node.HTTP, ends, size, file, want, memory)
-				t.Logf("%d MiB: %.1f MiB/s, a bare data channel %.1f MiB/s (%.0f %%); memory %d MiB idle, %d MiB at most", mib, s/(1<<20), b/(1<<20), 100*s/b, i>>20, m>>20)
-				bare, speed, share = max(bare, b), max(speed, s), max(share, s/b)
+			var speeds, bares, shares []float64
+			before := bareRate(t, from, to, 5*time.Second)
+			for range rounds {
+				speed, i, m := fileRate(t, node.HTTP, ends, size, file, want, memory)
+				after := bareRate(t, from, to, 5*time.Second)
+				bare := (before + after) / 2 // the machine's own pace changes meanwhile
+				before = after
+				t.Logf("%d MiB: %.1f MiB/s, a bare data channel before and after it %.1f MiB/s (%.0f %%); memory %d MiB idle, %d MiB at most", mib, speed/(1<<20), bare/(1<<20), 100*speed/bare, i>>20, m>>20)
+				speeds, bares, shares = append(speeds, speed), append(bares, bare), append(shares, speed/bare)
 				if m-i > most-idle {
 					idle, most = i, m
 				}
 			}
-			t.Logf("best of three: %.1f MiB/s, bare %.1f MiB/s (%.0f %%); at most %d MiB more memory", speed/(1<<20), bare/(1<<20), 100*speed/bare, (most-idle)>>20)
-			if speed < 0.8*bare {
-				t.Errorf("%.0f %% of a bare data channel, want 80 %%", 100*speed/bare)
+			share := median(shares)
+			t.Logf("medians: %.1f MiB/s, bare %.1f MiB/s (%.0f %%); at most %d MiB more memory", median(speeds)/(1<<20), median(bares)/(1<<20), 100*share, (most-idle)>>20)
+			if share < 0.8 {
+				t.Errorf("%.0f %% of a bare data channel, want 80 %%", 100*share)
 			}
 			if most-idle > 200<<20 {
 				t.Errorf("%d MiB more memory than idle, want at most 200", (most-idle)>>20)
 			}
 		})
 	}
+}
+
+// median is the middle one, or the upper of the two.
+func median(of []float64) float64 {
+	sorted := slices.Sorted(slices.Values(of))
+	return sorted[len(sorted)/2]
 }
 
 // fileRate sends a file from end to end, and measures from the receiver's consent to the verified file.
@@ -242,7 +257,7 @@ func fileRate(t *testing.T, server string, ends [2]speedEnd, size int64, file, w
 		link = sender.link()
 	}
 	started := time.Now()
-	deadline := started.Add(10 * time.Minute)
+	deadline := started.Add(time.Minute + time.Duration(size>>20)*time.Second/2)
 	if page := ends[1].page; page != nil {
 		page.receive(link)
 		idle = memory()
@@ -252,7 +267,7 @@ func fileRate(t *testing.T, server string, ends [2]speedEnd, size int64, file, w
 			most = max(most, memory())
 			page.do(patience, `await new Promise((resolve) => setTimeout(resolve, 500)); if (end.error) throw new Error(end.error); return end.arrived()`, &done)
 			if time.Now().After(deadline) {
-				t.Fatalf("%s: not done in ten minutes: %s", page.name, page.state())
+				t.Fatalf("%s: not done at 2 MiB/s: %s", page.name, page.state())
 			}
 		}
 		rate = float64(size) / time.Since(started).Seconds()
@@ -276,7 +291,7 @@ func fileRate(t *testing.T, server string, ends [2]speedEnd, size int64, file, w
 			case <-time.After(500 * time.Millisecond):
 			}
 			if time.Now().After(deadline) {
-				t.Fatal("not done in ten minutes")
+				t.Fatal("not done at 2 MiB/s")
 			}
 		}
 		rate = float64(size) / time.Since(started).Seconds()

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/madang-rtc/madang/internal/lab"
@@ -164,6 +165,18 @@ func TestFilesBetweenBrowsersGoOnAfterKill(t *testing.T) {
 	b := newEnd(t, browser.Start(t, browser.Chromium, browser.Options{Profile: profile}), node.HTTP, "receiver again")
 	b.finishResumed(link, size)
 	sameDigests(t, a, b)
+	// Chromium tells each page of 10 GiB at most, and grants 60 % of the disk.
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(profile, &disk); err != nil {
+		t.Fatal(err)
+	}
+	const much = 12 << 30
+	want := disk.Blocks*uint64(disk.Bsize)/100*60 > much && disk.Bavail*uint64(disk.Bsize) > 10<<30
+	var fits bool
+	b.do(patience, fmt.Sprintf("return end.receiving.room(%d).then(({ error }) => error === null)", much), &fits)
+	if fits != want {
+		t.Errorf("12 GiB fit: %v, want %v", fits, want)
+	}
 }
 
 // TestFilesBetweenBrowsersGoOnAfterTheSendersKill kills the browser of a sending page. Started again with the same profile it says what it was sending, and the same
@@ -250,10 +263,13 @@ func TestFilesBetweenBrowsersRefusals(t *testing.T) {
 		a.do(patience, `const piece = new Blob([new Uint8Array(1 << 20)]); const film = new File(Array.from({ length: 20_000 }, () => piece), "film.mkv");
 			end.sending = await end.sdk.sendFiles([{ path: "film.mkv", file: film }], { server: location.origin }); return end.sending.link;`, &link)
 		b.receive(link)
-		var code string
-		b.do(patience, "return end.receiving.accept().then(() => 'accepted', (e) => e.code)", &code)
-		if code != "disk_full" {
-			t.Errorf("got %q, want disk_full", code)
+		var refused struct {
+			Code   string
+			Detail struct{ Limit int64 }
+		}
+		b.do(patience, "return end.receiving.accept().catch(({ code, detail }) => ({ code, detail }))", &refused)
+		if refused.Code != "disk_full" || refused.Detail.Limit >= 10<<30-64<<20 {
+			t.Errorf("got %+v, want disk_full, and less than the 10 GiB of which Chromium tells each page, also in a private window", refused)
 		}
 		b.await(patience, "!end.receiving.accepted && end.receiving.arrivedBytes === 0")
 	})

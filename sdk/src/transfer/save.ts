@@ -37,10 +37,12 @@ export async function room(id: string, bytes: number): Promise<Room> {
 	let free: number;
 	try {
 		if (!(await navigator.storage?.getDirectory?.())) throw new Error("no private file system");
-		free = (await freeBytes()) + (await stagedBytes(id));
+		const staged = await stagedBytes(id);
+		const wanted = Math.max(0, bytes + slackBytes - staged);
+		free = (await freeBytes(wanted)) + staged;
 		if (free < bytes + slackBytes && (await navigator.storage.persist())) {
 			// Browsers give more to sites that they keep.
-			free = (await freeBytes()) + (await stagedBytes(id));
+			free = (await freeBytes(wanted)) + staged;
 		}
 	} catch {
 		// A page without https, or a private window.
@@ -58,9 +60,40 @@ export async function room(id: string, bytes: number): Promise<Room> {
 	};
 }
 
-async function freeBytes(): Promise<number> {
+/**
+ * Chromium tells every page that it may have so much more, if the disk has it, whatever it grants: a page must not learn how large the disk is, and
+ * whether its window is a private one, which has far less ("Predictable reported storage quota", chromestatus.com/feature/4977371751645184).
+ */
+const mostTold = 10 * 2 ** 30;
+
+/** How much of what is wanted the browser surely takes. */
+async function freeBytes(wanted: number): Promise<number> {
 	const { quota = 0, usage = 0 } = await navigator.storage.estimate();
-	return quota - usage;
+	const told = quota - usage;
+	if (told < Math.min(wanted, mostTold)) return told;
+	for (let bytes = wanted; bytes > slackBytes; bytes = Math.floor(bytes / 2)) if (await fits(bytes)) return bytes;
+	return Math.min(wanted, slackBytes);
+}
+
+/** Makes a file of that size, which takes no room on a disk as long as nothing is written, and drops it. */
+async function fits(bytes: number): Promise<boolean> {
+	const root = await navigator.storage.getDirectory();
+	const name = `madang-room-${crypto.randomUUID()}`;
+	const file = await root.getFileHandle(name, { create: true });
+	try {
+		const writable = await file.createWritable();
+		try {
+			await writable.truncate(bytes);
+			return true;
+		} catch (error) {
+			if ((error as DOMException).name === "QuotaExceededError") return false;
+			throw error;
+		} finally {
+			await writable.abort();
+		}
+	} finally {
+		await root.removeEntry(name);
+	}
 }
 
 async function stagedBytes(id: string): Promise<number> {

@@ -252,8 +252,10 @@ export class MadangFiles extends LitElement {
 		const receiving = this.#receiving;
 		const entries = receiving?.entries;
 		if (!receiving || !entries) return;
-		const need = this.#wanted.reduce((sum, file) => sum + (entries[file]?.size ?? 0), 0);
+		const wanted = this.#wanted;
+		const need = wanted.reduce((sum, file) => sum + (entries[file]?.size ?? 0), 0);
 		const { error, bytes, direct } = await receiving.room(need);
+		if (String(wanted) !== String(this.#wanted)) return; // chosen anew meanwhile, and looked at anew
 		this.tooBig = error ? { need, room: bytes, direct } : null;
 	}
 
