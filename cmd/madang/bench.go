@@ -84,6 +84,10 @@ func (c *benchSignalCmd) Run(ctx context.Context, s streams) error {
 				spread(r.Rounds, func(r benchsignal.Round) float64 { return r.ServerMicros }), r.Idle.ServerPercent)
 			fmt.Fprintf(s.out, "  memory      %.1f MiB empty, %.1f MiB with idle peers: %.1f KiB each; under load %.1f MiB in the first third, %.1f in the last\n",
 				r.Memory.EmptyMiB, r.Memory.IdleMiB, r.Memory.KiBPerPeer, r.Memory.FirstMiB, r.Memory.LastMiB)
+			if r.Memory.LiveIdleMiB > 0 {
+				fmt.Fprintf(s.out, "  live heap   %.1f MiB with idle peers; under load %.1f MiB in the first third, %.1f in the last\n",
+					r.Memory.LiveIdleMiB, r.Memory.LiveFirstMiB, r.Memory.LiveLastMiB)
+			}
 		}
 		fmt.Fprintf(s.out, "  joins       %.0f/s, %.0f µs CPU each\n", r.Joins.PerSecond, r.Joins.ServerMicros)
 		fmt.Fprintf(s.out, "  generator   %.1f µs CPU per message\n", m.GeneratorMicros)

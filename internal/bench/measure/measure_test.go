@@ -4,6 +4,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 )
@@ -32,6 +33,14 @@ func TestQuantilesAreRightWithinTwoPercent(t *testing.T) {
 		}
 	}
 	l.Add(math.MaxInt64) // has a bucket too
+}
+
+func TestLiveHeap(t *testing.T) {
+	for metrics, want := range map[string]int64{"# HELP go_gc_heap_live_bytes x\ngo_gc_heap_live_bytes 1.5e+06\nother 1\n": 1_500_000, "other 1\n": 0, "go_gc_heap_live_bytes x": 0, "": 0} {
+		if got := liveHeap(strings.NewReader(metrics)); got != want {
+			t.Errorf("%q: got %d, want %d", metrics, got, want)
+		}
+	}
 }
 
 func TestUsageOfThisProcess(t *testing.T) {

@@ -11,10 +11,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -78,7 +78,8 @@ type Round struct {
 	Lag             measure.Lag `json:"lag"` // from one peer's Send to the other's OnMessage
 }
 
-// Memory is the server's resident set, looked at once a second while messages pass.
+// Memory is the server's resident set, looked at once a second while messages pass, and its live heap, every five seconds: the resident set rises in steps where the collector
+// lets garbage wait, and what is live shows whether anything is kept. The live heap is 0 if the server does not show its metrics to us.
 type Memory struct {
 	EmptyMiB   float64 `json:"empty_mib"`    // before the first peer
 	IdleMiB    float64 `json:"idle_mib"`     // all connected
@@ -86,8 +87,14 @@ type Memory struct {
 	FirstMiB   float64 `json:"first_third_mib"`
 	LastMiB    float64 `json:"last_third_mib"`
 	MaxMiB     float64 `json:"max_mib"`
+
+	LiveIdleMiB  float64 `json:"live_idle_mib"`
+	LiveFirstMiB float64 `json:"live_first_third_mib"`
+	LiveLastMiB  float64 `json:"live_last_third_mib"`
+
 	// Samples are all of them, in order.
-	Samples []float64 `json:"samples_mib"`
+	Samples     []float64 `json:"samples_mib"`
+	LiveSamples []float64 `json:"live_samples_mib"`
 }
 
 // What one client may do, with room for heartbeats (docs/protocol.md §7).
@@ -119,6 +126,7 @@ type load struct {
 	cfg   Config
 	epoch time.Time
 	peers []*signalclient.Session
+	live  []float64                    // of the heap, in MiB
 	lags  atomic.Pointer[measure.Lags] // of the present round
 	got   atomic.Int64
 }
@@ -166,6 +174,8 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	res.Idle.ServerPercent = 100 * (idle.CPU - before.CPU).Seconds() / calm.Seconds()
 	res.Memory = Memory{EmptyMiB: measure.MiB(empty.RSS), IdleMiB: measure.MiB(idle.RSS), KiBPerPeer: float64(idle.RSS-empty.RSS) / 1024 / float64(cfg.Peers)}
 
+	res.Memory.LiveIdleMiB = measure.MiB(measure.LiveHeap(ctx, cfg.Server))
+
 	var memory []float64
 	for range cfg.Rounds {
 		round, err := l.round(ctx, &memory)
@@ -175,8 +185,10 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 		res.Rounds = append(res.Rounds, round)
 	}
 	res.Median = median(res.Rounds)
-	res.Memory.Samples = memory
-	res.Memory.thirds()
+	m := &res.Memory
+	m.Samples, m.LiveSamples = memory, l.live
+	m.FirstMiB, m.LastMiB, m.MaxMiB = thirds(m.Samples)
+	m.LiveFirstMiB, m.LiveLastMiB, _ = thirds(m.LiveSamples)
 	for _, p := range l.peers {
 		res.Reconnects += p.Links() - 1
 	}
@@ -278,6 +290,9 @@ func (l *load) receive(m signal.ServerMessage) {
 	}
 }
 
+// liveEvery is how many looks at the memory have one at the live heap: the server has to collect all its metrics for it.
+const liveEvery = 5
+
 // lossPatience is how long a message may take before it counts as lost.
 const lossPatience = 5 * time.Second
 
@@ -310,6 +325,9 @@ func (l *load) round(ctx context.Context, memory *[]float64) (Round, error) {
 				return Round{}, err
 			}
 			*memory = append(*memory, measure.MiB(u.RSS))
+			if len(*memory)%liveEvery == 0 {
+				l.live = append(l.live, measure.MiB(measure.LiveHeap(ctx, l.cfg.Server)))
+			}
 		}
 		from := int(sent % int64(l.cfg.Talking))
 		data := make([]byte, 0, l.cfg.Bytes)
@@ -369,12 +387,11 @@ func median(rounds []Round) Round {
 	}
 }
 
-// thirds takes the mean of the first and of the last third of the samples: equal ones mean that memory is flat.
-func (m *Memory) thirds() {
-	samples := m.Samples
+// thirds takes the mean of the first and of the last third of the samples, and the largest: equal means say that memory is flat.
+func thirds(samples []float64) (first, last, most float64) {
 	third := len(samples) / 3
 	if third == 0 {
-		return
+		return 0, 0, 0
 	}
 	mean := func(v []float64) float64 {
 		sum := 0.0
@@ -383,8 +400,5 @@ func (m *Memory) thirds() {
 		}
 		return sum / float64(len(v))
 	}
-	m.FirstMiB, m.LastMiB = mean(samples[:third]), mean(samples[len(samples)-third:])
-	for _, x := range samples {
-		m.MaxMiB = math.Max(m.MaxMiB, x)
-	}
+	return mean(samples[:third]), mean(samples[len(samples)-third:]), slices.Max(samples)
 }
