@@ -74,7 +74,6 @@ export class MadangCall extends LitElement implements CallView {
 	@state() nowMs = Date.now();
 	@state() recording: CallRecording | null = null;
 	@state() expandedPerson: string | null = null;
-	/** What the last recording left, until it is saved. */
 	@state() isFullscreen = false;
 
 	/** The SDK; set before the element is connected to drive it with another one. */

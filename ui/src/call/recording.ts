@@ -25,7 +25,7 @@ export class CallRecording {
 	readonly #audio = new AudioContext();
 	readonly #mix: MediaStreamAudioDestinationNode;
 	readonly #sources = new Map<MediaStreamTrack, MediaStreamAudioSourceNode>();
-	readonly #timer: ReturnType<typeof setInterval>;
+	#timer: ReturnType<typeof setInterval> | undefined;
 	readonly #recording: Recording;
 	readonly #tracks: MediaStreamTrack[];
 
@@ -35,23 +35,32 @@ export class CallRecording {
 		this.#canvas.height = height;
 		this.#mix = this.#audio.createMediaStreamDestination();
 		this.#draw();
-		// Not requestAnimationFrame, which stands still while the tab is in the background.
-		this.#timer = setInterval(() => this.#draw(), 1000 / framesPerSecond);
 		this.#tracks = [
 			...this.#canvas.captureStream(framesPerSecond).getVideoTracks(),
 			...this.#mix.stream.getAudioTracks(),
 		];
-		this.#recording = sdk.record(this.#tracks);
+		try {
+			this.#recording = sdk.record(this.#tracks);
+		} catch (error) {
+			void this.#release();
+			throw error;
+		}
+		// Not requestAnimationFrame, which stands still while the tab is in the background.
+		this.#timer = setInterval(() => this.#draw(), 1000 / framesPerSecond);
 	}
 
 	async stop(): Promise<Blob> {
 		try {
 			return await this.#recording.stop();
 		} finally {
-			clearInterval(this.#timer);
-			for (const track of this.#tracks) track.stop();
-			await this.#audio.close().catch(() => {});
+			await this.#release();
 		}
+	}
+
+	async #release(): Promise<void> {
+		clearInterval(this.#timer);
+		for (const track of this.#tracks) track.stop();
+		await this.#audio.close().catch(() => {});
 	}
 
 	#draw(): void {
