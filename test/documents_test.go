@@ -201,3 +201,29 @@ func TestTheReadmesExamplesWork(t *testing.T) {
 		}
 	}
 }
+
+// TestClassicScript uses the SDK's build for pages without modules, and with it the module that it loads for a peer with PlayRTC's framing.
+func TestClassicScript(t *testing.T) {
+	t.Parallel()
+	node := serve(t, lab.NodeConfig{})
+	site := blankPages(t, nil, map[string]string{"/classic": fmt.Sprintf(`<!doctype html><html lang="en"><meta charset="utf-8"><title>classic</title>
+<script src="%s/sdk/madang.global.js"></script>
+<script>
+var heard = [];
+var listen = function (peer) { peer.on("message", function (data) { heard.push(data); }); };
+Madang.join({ channel: "classic", key: "%s", info: { playrtc: {} } }).then(function (channel) {
+	window.channel = channel;
+	channel.peers.forEach(listen);
+	channel.on("peer-joined", listen);
+});
+</script></html>`, node.HTTP, sandboxKey)})
+	chromium := browser.Start(t, browser.Chromium, browser.Options{})
+	people := []*visitor{newVisitor(t, chromium, site+"/classic", "first"), newVisitor(t, chromium, site+"/classic", "second")}
+	for _, v := range people {
+		v.await(`window.channel.server === %s && [...channel.peers.values()][0]?.connection === "connected"`, js(node.HTTP+"/"))
+	}
+	for i, v := range people {
+		v.ask(fmt.Sprintf(`await [...channel.peers.values()][0].send("from %d")`, i), nil)
+		people[1-i].await(`heard.join() === "from %d"`, i)
+	}
+}

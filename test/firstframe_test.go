@@ -18,14 +18,17 @@ import (
 //go:embed pages/firstframe.js
 var firstFrameScript string
 
-// firstFrameRounds says how many visitors come; with it the time is judged.
+// firstFrameRounds says how many visitors come; with it the time of the slowest is judged.
 const firstFrameRounds = "MADANG_FIRST_FRAME_ROUNDS"
 
-// firstFrameLimitMS bounds the time from opening a link to seeing the other, for 95 of 100 visitors.
-const firstFrameLimitMS = 1500
+// The time from opening a link to seeing the other is bounded for 95 of 100 visitors; and for every other one, also on a slow and busy machine.
+const (
+	firstFrameLimitMS = 1500
+	firstFrameBusyMS  = 4000
+)
 
 // TestFirstFrame opens the link of a running call in fresh profiles, presses the one button, and takes the time until the other is seen. On a machine that
-// does other things as well the time says little, so that it is only judged when asked for.
+// does other things as well the time of single visitors says little, so that it is only judged when asked for.
 func TestFirstFrame(t *testing.T) {
 	rounds, judged := 3, false
 	if n := os.Getenv(firstFrameRounds); n != "" {
@@ -63,6 +66,7 @@ func TestFirstFrame(t *testing.T) {
 		visitor.do(patience, `
 			const [page] = performance.getEntriesByType("navigation");
 			const scripts = performance.getEntriesByType("resource").filter((r) => r.initiatorType !== "fetch" && r.name.endsWith(".js"));
+			if (firstFrame.clicks !== 1) throw new Error(firstFrame.clicks + " clicks, want one");
 			return { html: page.responseEnd, scripts: Math.max(...scripts.map((s) => s.responseEnd)), ...firstFrame.marks };`, &marks)
 		for step, ms := range marks {
 			steps[step] = append(steps[step], ms)
@@ -77,6 +81,9 @@ func TestFirstFrame(t *testing.T) {
 		}
 	}
 	t.Logf("milliseconds since navigation began, p50 and p95 of %d:\n%s", rounds, stepsTable(steps))
+	if p50 := quantile(steps["frame"], 0.5); p50 > firstFrameBusyMS {
+		t.Errorf("the first frame comes after %.0f ms (p50), want at most %d whatever the machine", p50, firstFrameBusyMS)
+	}
 	if p95 := quantile(steps["frame"], 0.95); judged && p95 > firstFrameLimitMS {
 		t.Errorf("the first frame comes after %.0f ms (p95), want at most %d", p95, firstFrameLimitMS)
 	}

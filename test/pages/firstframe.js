@@ -5,7 +5,8 @@
 	const mark = (name) => {
 		marks[name] ??= performance.now();
 	};
-	window.firstFrame = { marks, shown: false };
+	window.firstFrame = { marks, shown: false, clicks: 0 };
+	addEventListener("click", () => window.firstFrame.clicks++, true);
 
 	const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
 	navigator.mediaDevices.getUserMedia = async (wish) => {

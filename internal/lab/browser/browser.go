@@ -424,10 +424,11 @@ var keys = map[string]key{
 	"Escape":    {name: "Escape", code: "Escape", windows: 27, driver: "\uE00C"},
 	"Space":     {name: " ", code: "Space", windows: 32, driver: " ", text: " "},
 	"ArrowDown": {name: "ArrowDown", code: "ArrowDown", windows: 40, driver: "\uE015"},
+	"?":         {name: "?", code: "Slash", windows: 191, driver: "?", text: "?"},
 	"Control+v": {name: "v", code: "KeyV", windows: 'V', driver: "v", paste: true},
 }
 
-// Press presses keys one after the other, by real input: letters, and Tab, Enter, Escape, Space, ArrowDown and Control+v, which pastes.
+// Press presses keys one after the other, by real input: letters, and ?, Tab, Enter, Escape, Space, ArrowDown and Control+v, which pastes.
 func (p *Page) Press(ctx context.Context, names ...string) error {
 	for _, name := range names {
 		k, known := keys[name]
