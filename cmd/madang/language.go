@@ -52,6 +52,15 @@ func (b bilingual) In(l string) string {
 // HintIn returns what to do next, or nothing.
 func (b bilingual) HintIn(l string) string { return language(l).pick(b.hintEn, b.hintKo) }
 
+// An advised error has a hint in both languages.
+type advised struct {
+	error
+	en, ko string
+}
+
+func (a advised) Unwrap() error          { return a.error }
+func (a advised) HintIn(l string) string { return language(l).pick(a.en, a.ko) }
+
 // inLanguage returns an error's text.
 func inLanguage(err error, l language) string {
 	var both interface{ In(string) string }

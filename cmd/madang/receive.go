@@ -42,7 +42,7 @@ func (c *receiveCmd) Run(ctx context.Context, s streams) error {
 				Advise("Copy all of the link, with what follows the #, and put it in quotes.")}
 		}
 		if ticket, err = transfer.Redeem(ctx, server, code); err != nil {
-			return newTransferScreen(s, c.JSON, receiving).failed(err)
+			return newTransferScreen(s, c.JSON, receiving).failed(aboutCode(err, code))
 		}
 	}
 	config := transfer.ReceiveConfig{Server: server, Ticket: ticket, Dir: c.Dir, Own: c.Name, Lanes: c.Most}
@@ -85,11 +85,10 @@ func (c *receiveCmd) Run(ctx context.Context, s streams) error {
 	if several > 0 {
 		err = refusal.Newf(refusal.InvalidField, "The standard output takes one file, and there are %d entries.", several).Advise("Name a folder instead of -, or choose one with --only.")
 	}
+	if errors.Is(err, refusal.New(refusal.Cancelled)) {
+		err = advised{err, "The same command goes on where this one stopped.", "같은 명령으로 멈춘 곳부터 이어서 받을 수 있습니다."}
+	}
 	if err != nil {
-		var r *refusal.Refusal
-		if errors.As(err, &r) && r.Code == refusal.Cancelled {
-			r.Advise("The same command goes on where this one stopped.")
-		}
 		return show.failed(err)
 	}
 	where := c.Dir
@@ -97,8 +96,26 @@ func (c *receiveCmd) Run(ctx context.Context, s streams) error {
 		where = filepath.Join(c.Dir, filepath.FromSlash(result.Names[0]))
 	}
 	show.done(map[string]any{"event": "done", "files": result.Files, "bytes": result.Bytes, "arrived": result.Arrived, "resent": result.Resent},
-		fmt.Sprintf("Received %s, %s, verified: %s", count(result.Files, "file", "files"), bytesText(result.Bytes), printable(where)))
+		s.language.pick(fmt.Sprintf("Received %s, %s, verified: %s", count(result.Files, "file", "files"), bytesText(result.Bytes), printable(where)),
+			fmt.Sprintf("파일 %d개, %s를 받아 확인했어요: %s", result.Files, bytesText(result.Bytes), printable(where))))
 	return nil
+}
+
+// aboutCode adds what a user can do about a code that is not redeemed.
+func aboutCode(err error, code transfer.Code) error {
+	switch {
+	case errors.Is(err, transfer.ErrNobodyWaits):
+		return advised{
+			refusal.Newf(refusal.CodeSpent, "Nobody waits at the code %s.", code.Number).Because(err),
+			"Check the number and --server. If both are right, the code was used or its sender has ended: ask for a new one, or for the link.",
+			"번호와 --server를 확인하세요. 둘 다 맞다면 이미 쓴 코드이거나 보내는 쪽이 끝난 것입니다. 새 코드나 링크를 요청하세요.",
+		}
+	case errors.Is(err, refusal.New(refusal.CodeSpent)):
+		return advised{err, "A code works once, and ends after five wrong tries. The link still works: ask the sender for it, or for a new code.", "코드는 한 번만 쓸 수 있고, 다섯 번 틀리면 끝납니다. 링크는 아직 쓸 수 있습니다. 보내는 사람에게 링크나 새 코드를 요청하세요."}
+	case errors.Is(err, refusal.New(refusal.CodeWrong)):
+		return advised{err, "Compare the words with those that the sender sees, and try again. If they are right, the server may be lying: use the link.", "보내는 사람의 화면에 있는 단어와 비교하고 다시 해 보세요. 단어가 맞다면 서버가 속이고 있을 수 있으니 링크를 쓰세요."}
+	}
+	return err
 }
 
 // matchesAny compares a path, its folders, and its name.
@@ -134,11 +151,11 @@ func ask(s streams, entries []transfer.Entry, last bool) bool {
 		}
 		sum += *e.Size
 	}
-	text := fmt.Sprintf("%s, %s", count(len(entries), "entry", "entries"), bytesText(sum))
+	text := s.language.pick(fmt.Sprintf("%s, %s", count(len(entries), "entry", "entries"), bytesText(sum)), fmt.Sprintf("%d개, %s", len(entries), bytesText(sum)))
 	if more { // it is still being looked for, or a stream
-		text += " or more"
+		text += s.language.pick(" or more", " 이상")
 	}
-	fmt.Fprintf(s.err, "%s. Receive? [Y/n] ", text)
+	fmt.Fprint(s.err, text, s.language.pick(". Receive? [Y/n] ", ". 받을까요? [Y/n] "))
 	line, err := terminalLines.ReadString('\n')
 	answer := strings.ToLower(strings.TrimSpace(line))
 	return err == nil && (answer == "" || answer == "y" || answer == "yes" || answer == "예" || answer == "네")

@@ -71,26 +71,27 @@ func (t *transferScreen) ready(link, code string, qr bool) {
 		t.line(map[string]any{"event": "ready", "link": link, "code": code})
 		return
 	}
-	fmt.Fprintf(t.s.out, "Open this link, or give it to madang receive:\n\n    %s\n\n", link)
+	say := t.s.language.pick
+	fmt.Fprintf(t.s.out, say("Open this link, or give it to madang receive:", "이 링크를 열거나 madang receive에 붙여 넣으세요:")+"\n\n    %s\n\n", link)
 	if code != "" {
-		fmt.Fprintf(t.s.out, "Or say this code, for madang receive with the same --server:\n\n    %s\n\n", code)
+		fmt.Fprintf(t.s.out, say("Or say this code, for madang receive with the same --server:", "또는 이 코드를 알려 주세요. 같은 --server로 madang receive를 쓰면 돼요:")+"\n\n    %s\n\n", code)
 	}
 	if qr {
 		drawing, width, err := terminalQR(link, isTerminal(t.s.out))
 		switch {
 		case err != nil:
-			fmt.Fprintln(t.s.err, "There is no QR code for this link:", err)
+			fmt.Fprintln(t.s.err, say("There is no QR code for this link:", "이 링크의 QR 코드를 만들 수 없어요:"), err)
 		case isTerminal(t.s.out) && terminalWidth(t.s.out.(*os.File)) < width:
-			fmt.Fprintf(t.s.err, "The QR code needs %d columns: make the window wider.\n", width)
+			fmt.Fprintf(t.s.err, say("The QR code needs %d columns: make the window wider.", "QR 코드에는 %d칸이 필요해요. 창을 넓혀 주세요.")+"\n", width)
 		default:
 			fmt.Fprintln(t.s.out, drawing)
 		}
 	}
 	pause := ""
 	if t.canPause() {
-		pause = "Enter pauses and goes on. "
+		pause = say("Enter pauses and goes on. ", "Enter를 누르면 멈추거나 다시 시작해요. ")
 	}
-	fmt.Fprintf(t.s.err, "Waiting for the receiver. %sCtrl+C ends; the same command goes on where this one stopped.\n", pause)
+	fmt.Fprintf(t.s.err, say("Waiting for the receiver. %sCtrl+C ends; the same command goes on where this one stopped.", "받는 쪽을 기다리고 있어요. %sCtrl+C로 끝내고, 같은 명령으로 이어서 보낼 수 있어요.")+"\n", pause)
 }
 
 func isTerminal(w any) bool {
@@ -98,29 +99,31 @@ func isTerminal(w any) bool {
 	return ok && isatty.IsTerminal(f.Fd())
 }
 
-// Sentences for people; %s is a path.
-var eventTexts = map[string]string{
-	"connected":                      "Connected: %s",
-	"waiting":                        "Waiting for the sender…",
-	"sharing":                        "Everything is here. Others still fetch from this machine; Ctrl+C ends that.",
-	"stored":                         "Everything is on the server until %s. You may leave: Ctrl+C.",
-	string(refusal.DepotOff):         "Not kept on the server. You have to stay until the receiver has everything.",
-	string(refusal.DepotFull):        "Not kept on the server yet.",
-	string(refusal.DepotDiskFull):    "Not kept on the server yet.",
-	string(refusal.DepotExpired):     "What waited on the server was removed: its time is over.",
-	"paused":                         "The other side has paused.",
-	"resumed":                        "The other side goes on.",
-	"skipped":                        "Not sent: %s",
-	"told":                           "Offered to %s.",
-	"not_told":                       "Not offered to %s",
-	string(refusal.Done):             "A receiver has everything.",
-	string(refusal.Declined):         "Somebody who has the link did not want the files.",
-	string(refusal.Cancelled):        "Somebody who has the link has cancelled.",
-	string(refusal.CodeWrong):        "Somebody tried wrong words.",
-	string(refusal.CodeSpent):        "Wrong words five times: the code does not work any more; the link does.",
-	string(refusal.NotAuthentic):     "Somebody without the secret of the link tried to connect, or the server is lying. They got nothing.",
-	string(refusal.SourceChanged):    "Changed while it was being sent: %s",
-	string(refusal.SourceUnreadable): "Cannot be read: %s",
+// Sentences for people, in English and Korean; %s is a path.
+var eventTexts = map[string][2]string{
+	"connected":                      {"Connected: %s", "연결했어요: %s"},
+	"waiting":                        {"Waiting for the sender…", "보내는 쪽을 기다리고 있어요…"},
+	"waiting_long":                   {"Still no sender. The link may be used up, or its sender has ended: ask for a new one.", "아직 보내는 쪽이 없어요. 이미 쓰인 링크이거나 보내는 쪽이 끝났을 수 있어요. 새 링크를 요청하세요."},
+	"sharing":                        {"Everything is here. Others still fetch from this machine; Ctrl+C ends that.", "모두 받았어요. 다른 사람이 이 컴퓨터에서 더 받고 있어요. Ctrl+C로 끝낼 수 있어요."},
+	"stored":                         {"Everything is on the server until %s. You may leave: Ctrl+C.", "%s까지 모두 서버에 보관돼요. 이제 나가도 돼요: Ctrl+C."},
+	"no_code":                        {"There is no spoken code; the link works.", "말로 전할 코드는 만들지 못했어요. 링크는 쓸 수 있어요."},
+	string(refusal.DepotOff):         {"Not kept on the server. You have to stay until the receiver has everything.", "서버에 보관하지 않아요. 받는 쪽이 다 받을 때까지 켜 두세요."},
+	string(refusal.DepotFull):        {"Not kept on the server yet.", "아직 서버에 보관하지 못했어요."},
+	string(refusal.DepotDiskFull):    {"Not kept on the server yet.", "아직 서버에 보관하지 못했어요."},
+	string(refusal.DepotExpired):     {"What waited on the server was removed: its time is over.", "보관 기간이 지나 서버에서 삭제됐어요."},
+	"paused":                         {"The other side has paused.", "상대가 잠시 멈췄어요."},
+	"resumed":                        {"The other side goes on.", "상대가 다시 시작했어요."},
+	"skipped":                        {"Not sent: %s", "보내지 않았어요: %s"},
+	"told":                           {"Offered to %s.", "%s에게 알렸어요."},
+	"not_told":                       {"Not offered to %s", "%s에게 알리지 못했어요"},
+	string(refusal.Done):             {"A receiver has everything.", "한 사람이 모두 받았어요."},
+	string(refusal.Declined):         {"Somebody who has the link did not want the files.", "링크를 연 사람이 파일을 받지 않기로 했어요."},
+	string(refusal.Cancelled):        {"Somebody who has the link has cancelled.", "링크를 연 사람이 취소했어요."},
+	string(refusal.CodeWrong):        {"Somebody tried wrong words.", "누군가 틀린 단어를 입력했어요."},
+	string(refusal.CodeSpent):        {"Wrong words five times: the code does not work any more; the link does.", "단어를 다섯 번 틀려서 코드는 더 쓸 수 없어요. 링크는 쓸 수 있어요."},
+	string(refusal.NotAuthentic):     {"Somebody without the secret of the link tried to connect, or the server is lying. They got nothing.", "링크의 비밀 값을 모르는 누군가가 연결하려 했거나 서버가 속이고 있어요. 아무것도 넘어가지 않았어요."},
+	string(refusal.SourceChanged):    {"Changed while it was being sent: %s", "보내는 동안 바뀌었어요: %s"},
+	string(refusal.SourceUnreadable): {"Cannot be read: %s", "읽을 수 없어요: %s"},
 }
 
 func (t *transferScreen) event(e transfer.Event) {
@@ -143,7 +146,8 @@ func (t *transferScreen) eventLocked(e transfer.Event) {
 		}{e.Code, e.Path, e.Text, e.Until})
 		return
 	}
-	text, known := eventTexts[e.Code]
+	both, known := eventTexts[e.Code]
+	text := t.s.language.pick(both[0], both[1])
 	switch {
 	case !known:
 		text = e.Code
@@ -301,9 +305,9 @@ func (t *transferScreen) pausesAfter(ctx context.Context, free <-chan struct{}) 
 			case <-ctx.Done():
 				return
 			}
-			text := "Goes on."
+			text := t.s.language.pick("Goes on.", "다시 시작해요.")
 			if on {
-				text = "Paused. Enter goes on."
+				text = t.s.language.pick("Paused. Enter goes on.", "멈췄어요. Enter를 누르면 다시 시작해요.")
 			}
 			t.mu.Lock()
 			t.drawn = true // on the line that Enter has begun there may be a bar by now

@@ -69,6 +69,7 @@ func (c *sendCmd) Run(ctx context.Context, s streams) error {
 		if unfinished, err = c.unfinished(); err != nil {
 			return err
 		}
+		defer unfinished.close()
 		if err = unfinished.load(c.New, &config); err != nil {
 			return err
 		}
@@ -82,7 +83,7 @@ func (c *sendCmd) Run(ctx context.Context, s streams) error {
 	err := transfer.Send(ctx, config)
 	show.end()
 	if errors.Is(err, transfer.ErrStored) {
-		show.done(map[string]any{"event": "left", "stored": show.last.Stored}, "The receiver can get everything from the server.")
+		show.done(map[string]any{"event": "left", "stored": show.last.Stored}, s.language.pick("The receiver can get everything from the server.", "받는 쪽은 서버에서 모두 받을 수 있어요."))
 		return nil
 	}
 	if unfinished != nil && err == nil {
@@ -91,12 +92,15 @@ func (c *sendCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return show.failed(err)
 	}
-	show.done(map[string]any{"event": "done", "sent": show.last.Sent}, "Everything has arrived.")
+	show.done(map[string]any{"event": "done", "sent": show.last.Sent}, s.language.pick("Everything has arrived.", "모두 도착했어요."))
 	return nil
 }
 
 // An unfinishedSend remembers the link of what is being sent, so that the same command goes on after a crash.
-type unfinishedSend struct{ path string }
+type unfinishedSend struct {
+	path string
+	file *os.File // locked; nil: another command has it
+}
 
 func (c *sendCmd) unfinished() (*unfinishedSend, error) {
 	state := os.Getenv("XDG_STATE_HOME")
@@ -116,7 +120,7 @@ func (c *sendCmd) unfinished() (*unfinishedSend, error) {
 		}
 		fmt.Fprintf(h, "%q\n", absolute)
 	}
-	return &unfinishedSend{filepath.Join(state, "madang", "send", hex.EncodeToString(h.Sum(nil)[:16])+".json")}, nil
+	return &unfinishedSend{path: filepath.Join(state, "madang", "send", hex.EncodeToString(h.Sum(nil)[:16])+".json")}, nil
 }
 
 type savedTicket struct {
@@ -126,10 +130,17 @@ type savedTicket struct {
 	Store string `json:"store,omitempty"`
 }
 
-// load puts what is remembered into a config, or makes it anew and keeps it.
+// load puts what is remembered into a config, or makes it anew and keeps it. While another command sends the same, it has the link that is kept: this one's is kept nowhere.
 func (u *unfinishedSend) load(fresh bool, config *transfer.SendConfig) error {
+	if err := os.MkdirAll(filepath.Dir(u.path), 0o700); err != nil {
+		return err
+	}
+	mine, err := u.lock()
+	if err != nil {
+		return err
+	}
 	var saved savedTicket
-	if b, err := os.ReadFile(u.path); err == nil && !fresh && json.Unmarshal(b, &saved) == nil {
+	if mine && !fresh && json.NewDecoder(u.file).Decode(&saved) == nil {
 		if _, t, err := transfer.ParseLink(saved.Link); err == nil && saved.End != "" {
 			config.Ticket, config.End, config.StoreToken = t, saved.End, saved.Store
 			if !config.Store || saved.Store != "" {
@@ -144,14 +155,47 @@ func (u *unfinishedSend) load(fresh bool, config *transfer.SendConfig) error {
 	if config.Store {
 		config.StoreToken = transfer.NewStoreToken()
 	}
+	if !mine {
+		return nil
+	}
 	b, err := json.Marshal(savedTicket{config.Ticket.Link("https://localhost"), config.End, config.StoreToken})
-	if err != nil {
-		return err
+	if err == nil {
+		err = u.file.Truncate(0)
 	}
-	if err := os.MkdirAll(filepath.Dir(u.path), 0o700); err != nil {
-		return err
+	if err == nil {
+		_, err = u.file.WriteAt(b, 0)
 	}
-	return os.WriteFile(u.path, b, 0o600) // it holds the secret
+	return err
 }
 
-func (u *unfinishedSend) forget() { os.Remove(u.path) }
+// lock reports whether this command is the only one that sends the same.
+func (u *unfinishedSend) lock() (bool, error) {
+	for {
+		f, err := os.OpenFile(u.path, os.O_RDWR|os.O_CREATE, 0o600) // it holds the secret
+		if err != nil {
+			return false, err
+		}
+		if transfer.LockFile(f) != nil {
+			return false, f.Close()
+		}
+		own, err := f.Stat()
+		if there, missing := os.Stat(u.path); err == nil && missing == nil && os.SameFile(own, there) {
+			u.file = f
+			return true, nil
+		}
+		f.Close() // another one has forgotten it since
+	}
+}
+
+func (u *unfinishedSend) forget() {
+	if u.file != nil {
+		os.Remove(u.path)
+	}
+}
+
+// close lets others send the same.
+func (u *unfinishedSend) close() {
+	if u.file != nil {
+		u.file.Close()
+	}
+}

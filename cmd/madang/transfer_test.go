@@ -13,6 +13,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
@@ -33,6 +34,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/madang-rtc/madang/internal/lab"
+	"github.com/madang-rtc/madang/internal/refusal"
 	"github.com/madang-rtc/madang/internal/signal"
 	"github.com/madang-rtc/madang/internal/signalclient"
 	"github.com/madang-rtc/madang/internal/transfer"
@@ -43,7 +45,12 @@ const patience = time.Minute
 // startNode runs a node of this test's own, and returns its URL.
 func startNode(t *testing.T) string {
 	t.Helper()
-	cmd := exec.Command("madang", "serve", "--listen", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--log-format", "json", "--data", t.TempDir())
+	return startNodeIn(t, t.TempDir())
+}
+
+func startNodeIn(t *testing.T, data string) string {
+	t.Helper()
+	cmd := exec.Command("madang", "serve", "--listen", "127.0.0.1:0", "--udp", "127.0.0.1:0", "--log-format", "json", "--data", data)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -88,9 +95,13 @@ func (w into) Write(p []byte) (int, error) {
 
 func start(t *testing.T, stdin io.Reader, args ...string) *running {
 	t.Helper()
+	return startIn(t, t.TempDir(), stdin, args...)
+}
+
+func startIn(t *testing.T, home string, stdin io.Reader, args ...string) *running {
+	t.Helper()
 	r := &running{t: t, cmd: exec.Command("madang", args...), ended: make(chan struct{})}
 	r.cond = sync.NewCond(&r.mu)
-	home := t.TempDir()
 	r.cmd.Env = append(os.Environ(), "HOME="+home, "XDG_STATE_HOME="+home)
 	r.cmd.Stdin, r.cmd.Stdout, r.cmd.Stderr = stdin, into{r, &r.stdout}, into{r, &r.stderr}
 	r.begin()
@@ -211,6 +222,74 @@ func tree(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	return strings.Join(names, " ")
+}
+
+// The same files to two people at once are two transfers; later the first one's link goes on.
+func TestSendTheSameTwiceAtOnce(t *testing.T) {
+	node, home := startNode(t), t.TempDir()
+	film := write(t, filepath.Join(t.TempDir(), "film.mkv"), "film")
+	link := func(s *running) string { return s.await(&s.stdout, `(http://\S+/f/\S+#\S+)`) }
+	send := func() *running { return startIn(t, home, nil, "send", film, "--server", node, "--no-code") }
+	first := send()
+	one := link(first)
+	second := send()
+	if two := link(second); two == one {
+		t.Errorf("both have the link %s", one)
+	}
+	start(t, nil, "receive", link(second), t.TempDir()).exits(0)
+	second.exits(0)
+	first.cmd.Process.Kill()
+	<-first.ended
+	third := send()
+	if again := link(third); again != one {
+		t.Errorf("the first one's link was %s, and is %s now", one, again)
+	}
+	start(t, nil, "receive", one, t.TempDir()).exits(0)
+	third.exits(0)
+	if next := link(send()); next == one {
+		t.Error("a link that has been used is used again")
+	}
+}
+
+// A link is good without a code: here the sender may join its own channel alone.
+func TestSendWithoutACode(t *testing.T) {
+	data := t.TempDir()
+	node, ticket := startNodeIn(t, data), transfer.NewTicket()
+	token, err := exec.Command("madang", "token", "create", "--data", data, "--channel", ticket.Channel(), "--grant", "create").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	noCode := false
+	err = transfer.Send(ctx, transfer.SendConfig{
+		Server: transfer.Server{URL: node, Token: strings.TrimSpace(string(token))}, Ticket: ticket, Paths: []string{write(t, filepath.Join(t.TempDir(), "a"), "a")},
+		OnEvent: func(e transfer.Event) { noCode = noCode || e.Code == "no_code" },
+		OnReady: func(link, code string) {
+			if code != "" {
+				t.Errorf("got the code %s", code)
+			}
+			cancel()
+		},
+	})
+	if !noCode || !errors.Is(err, refusal.New(refusal.Cancelled)) {
+		t.Errorf("no_code was said: %t; got %v", noCode, err)
+	}
+}
+
+// What a code's user can do is said, in their language.
+func TestACodeAtWhichNobodyWaits(t *testing.T) {
+	node := startNode(t)
+	for lang, want := range map[string]string{
+		"en": "error: code_spent: Nobody waits at the code 417.\nhint:  Check the number and --server.",
+		"ko": "안내: 번호와 --server를 확인하세요.",
+	} {
+		r := start(t, nil, "receive", "417-maple-otter", t.TempDir(), "--server", node, "--lang", lang)
+		r.exits(1)
+		if !strings.Contains(r.stderr.String(), want) {
+			t.Errorf("%s: got %s", lang, r.stderr.String())
+		}
+	}
 }
 
 // Programs get one object a line, the link first, and at last how it went.

@@ -518,10 +518,18 @@ func (s *Service) Claim(id, token, taker string) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.takenLocked(taker) {
+		return nil // the sender may hear of its receiver only when that has everything
+	}
 	if err := d.usableLocked(time.Now()); err != nil {
 		return err
 	}
 	return s.claimLocked(d, taker)
+}
+
+// takenLocked reports whether this taker has said that it has everything.
+func (d *depot) takenLocked(taker string) bool {
+	return !d.gone && d.State == Taken && d.Taker == taker
 }
 
 func (s *Service) claimLocked(d *depot, taker string) error {
@@ -547,7 +555,7 @@ func (s *Service) Receipt(id, token, taker string) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.gone && d.State == Taken && d.Taker == taker {
+	if d.takenLocked(taker) {
 		return nil // an answer that was lost
 	}
 	if err := d.usableLocked(time.Now()); err != nil {

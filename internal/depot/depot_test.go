@@ -328,6 +328,11 @@ func TestADepotForOneReceiver(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// The sender, back meanwhile, claims for its receiver, who has taken the rest from here.
+	if err := s.Claim(id, read, "A"); err != nil {
+		t.Errorf("claim of the taker after its receipt: %v", err)
+	}
+	wantCode(t, "claim of another one after the receipt", s.Claim(id, read, "B"), refusal.TransferTaken)
 	for _, s := range []*Service{s, load(t, dir)} {
 		wantCode(t, "read after the receipt", s.Read(id, read, []Range{{0, 1}}, nil), refusal.TransferTaken)
 		wantCode(t, "put after the receipt", s.Put(id, upload, []Object{object(1, 100)}, plenty), refusal.TransferTaken)

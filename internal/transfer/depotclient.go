@@ -79,7 +79,8 @@ func (c *depotClient) ask(ctx context.Context, method, path string, body any) (*
 		Detail       string `json:"detail"`
 		RetryAfterMs int64  `json:"retryAfterMs"`
 	}
-	if json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&problem) != nil || !slices.ContainsFunc(refusal.Table(), func(e refusal.Entry) bool { return string(e.Code) == problem.Code }) {
+	err = json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&problem)
+	if _, known := refusal.Look(refusal.Code(problem.Code)); err != nil || !known {
 		if resp.StatusCode == http.StatusNotFound {
 			return nil, refusal.Newf(refusal.DepotOff, "This server is of a version that keeps no files.")
 		}

@@ -142,7 +142,7 @@ func openDisk(dir, id, freshEnd string) (*disk, error) {
 		root.Close()
 		return nil, err
 	}
-	if err := lockFile(d.journal); err != nil {
+	if err := LockFile(d.journal); err != nil {
 		d.journal.Close()
 		root.Close()
 		return nil, refusal.Newf(refusal.Conflict, "Another madang receive is writing to this folder for the same link.")

@@ -2,6 +2,11 @@ package transfer
 
 import (
 	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"net"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -63,13 +68,32 @@ func FuzzReadFrame(f *testing.F) {
 	})
 }
 
+// sdpFingerprint is how any stack may read a description: each line, however it ends, that begins with the attribute after white space, in any case.
+var sdpFingerprint = regexp.MustCompile(`(?i)(?:^|[\r\n])[ \t\v\f]*a=fingerprint([^\r\n]*)`)
+
 func FuzzFingerprint(f *testing.F) {
 	for _, v := range readVectors(f).Fingerprints {
 		f.Add(v.SDP)
 	}
+	one := "a=fingerprint:sha-256 " + strings.Repeat("00:", 31) + "00"
+	for _, more := range []string{"\ra=fingerprint:sha-1 00", "\r\n A=Fingerprint:sha-256 11", "\n" + strings.Replace(one, "00", "01", 1), "\r\n\t" + one, "\na=fingerprint"} {
+		f.Add(one + more)
+		f.Add(more + "\r\n" + one)
+	}
 	f.Fuzz(func(t *testing.T, sdp string) {
-		if _, err := fingerprint(sdp); err == nil && strings.Contains(strings.ToLower(sdp), "a=fingerprint:sha-1 ") && strings.HasPrefix(sdp, "a=fingerprint:sha-1") {
-			t.Errorf("another algorithm was taken: %q", sdp)
+		got, err := fingerprint(sdp)
+		if err != nil {
+			return
+		}
+		want := ":sha-256 " + strings.ToUpper(hex.EncodeToString(got[:]))
+		lines := sdpFingerprint.FindAllStringSubmatch(sdp, -1)
+		for _, line := range lines {
+			if algorithm, digits, _ := strings.Cut(line[1], " "); algorithm+" "+strings.ToUpper(strings.ReplaceAll(digits, ":", "")) != want {
+				t.Errorf("%q was read as %x, and says %q too", sdp, got, line[1])
+			}
+		}
+		if len(lines) == 0 {
+			t.Errorf("%q was read as %x", sdp, got)
 		}
 	})
 }
@@ -124,8 +148,21 @@ func FuzzNativeText(f *testing.F) {
 	}
 	n := &native{m: &meeting{cert: cert}}
 	f.Fuzz(func(t *testing.T, text string) {
-		if got, _, err := n.parse(text); err == nil && len(got.TCP) > maxAddresses {
-			t.Errorf("%d addresses", len(got.TCP))
+		got, h, err := n.parse(text)
+		if err != nil {
+			return
+		}
+		var said map[string]any // any client's reading
+		if json.Unmarshal([]byte(text), &said) != nil || len(got.TCP) > 16 || h == certificateHash(cert) {
+			t.Errorf("%q was read as %+v", text, got)
+		}
+		if b, err := base64.RawURLEncoding.DecodeString(got.Fingerprint); err != nil || !bytes.Equal(b, h[:]) {
+			t.Errorf("the fingerprint %q was read as %x", got.Fingerprint, h)
+		}
+		for _, a := range got.TCP {
+			if host, port, err := net.SplitHostPort(a); err != nil || port == "" || net.ParseIP(strings.SplitN(host, "%", 2)[0]) == nil {
+				t.Errorf("%q was taken for an address", a)
+			}
 		}
 	})
 }

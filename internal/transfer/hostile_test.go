@@ -244,3 +244,15 @@ func TestAReceiverThatCallsItselfSenderIsRefused(t *testing.T) {
 		t.Errorf("got %+v", bye)
 	}
 }
+
+// A link that was used up looks like one whose sender is not there yet; after a while that is said.
+func TestWaitingLongIsSaid(t *testing.T) {
+	node := startNode(t)
+	receiver := receives(t, ReceiveConfig{Server: node, Ticket: NewTicket(), Dir: t.TempDir(), lonely: time.Millisecond})
+	receiver.until("waiting_long", func() bool {
+		return slices.ContainsFunc(receiver.events, func(e Event) bool { return e.Code == "waiting_long" })
+	})
+	if receiver.events[0].Code != "waiting" {
+		t.Errorf("got %v first", receiver.events[0])
+	}
+}

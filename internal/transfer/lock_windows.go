@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// lockFile keeps a second process off a journal, until the file is closed or this process ends, however.
-func lockFile(f *os.File) error {
+// LockFile keeps a second process off a file, such as a journal, until it is closed or this process ends, however.
+func LockFile(f *os.File) error {
 	return windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, &windows.Overlapped{})
 }

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,6 +24,7 @@ const (
 	swarmRedial  = 5 * time.Second
 	lingerIdle   = 4 * time.Second // a receiver that has everything stays so long after another one has asked it for something
 	lingerMax    = time.Minute
+	lonelyAfter  = time.Minute // without a sender: the link may be used up
 )
 
 // ReceiveConfig says what to receive, and where to. Server, Ticket and Dir (or Stream) are required.
@@ -40,7 +42,12 @@ type ReceiveConfig struct {
 	Pauses     <-chan bool        // true: ask for nothing more; false: go on. nil: never
 	OnProgress func(Progress)
 	OnEvent    func(Event)
+
+	lonely time.Duration // of tests; 0: lonelyAfter
 }
+
+// ErrNobodyWaits is the cause when a code's number has no sender.
+var ErrNobodyWaits = errors.New("nobody waits at this code")
 
 // Result is what has arrived.
 type Result struct {
@@ -137,6 +144,7 @@ func (r *receiver) run(ctx context.Context) (result Result, err error) {
 	}
 	r.stir()
 	waiting := false
+	var since time.Time // it waits; zero: that was said
 	ticker := time.NewTicker(tickEach)
 	defer ticker.Stop()
 	sessionDone := m.session.Done()
@@ -199,13 +207,17 @@ func (r *receiver) run(ctx context.Context) (result Result, err error) {
 		senders := m.with(roleSender)
 		if len(senders) == 0 {
 			if !waiting && !kept {
-				waiting = true
+				waiting, since = true, now
 				r.mu.Lock()
 				// It comes back as another peer, perhaps from another place.
 				r.failures = 0
 				clear(r.noNative)
 				r.mu.Unlock()
 				r.cfg.OnEvent(Event{Code: "waiting"})
+			}
+			if waiting && !since.IsZero() && now.Sub(since) >= cmp.Or(r.cfg.lonely, lonelyAfter) {
+				since = time.Time{}
+				r.cfg.OnEvent(Event{Code: "waiting_long"})
 			}
 			continue
 		}
@@ -871,18 +883,18 @@ func Redeem(ctx context.Context, server Server, code Code) (Ticket, error) {
 	}()
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	spent := func() error { return refusal.New(refusal.CodeSpent) }
+	nobody := func() error { return refusal.New(refusal.CodeSpent).Because(ErrNobodyWaits) }
 	var sender string
 	select {
 	case sender = <-peers:
-	case <-time.After(5 * time.Second): // nobody waits there (any more)
-		return Ticket{}, spent()
+	case <-time.After(5 * time.Second):
+		return Ticket{}, nobody()
 	case <-ctx.Done():
 		return Ticket{}, ctx.Err()
 	}
 	x, first := code.redeem()
 	if err := sendCode(ctx, session, sender, first); err != nil {
-		return Ticket{}, spent()
+		return Ticket{}, nobody()
 	}
 	for {
 		var in arrival
@@ -896,7 +908,7 @@ func Redeem(ctx context.Context, server Server, code Code) (Ticket, error) {
 		switch {
 		case in.from != sender:
 		case in.m.Error == string(refusal.CodeSpent):
-			return Ticket{}, spent()
+			return Ticket{}, refusal.New(refusal.CodeSpent)
 		case in.m.Error != "":
 			return Ticket{}, refusal.New(refusal.CodeWrong).With("left", in.m.Left)
 		case in.m.Step == 2:
@@ -905,7 +917,7 @@ func Redeem(ctx context.Context, server Server, code Code) (Ticket, error) {
 				return Ticket{}, err
 			}
 			if err := sendCode(ctx, session, sender, third); err != nil {
-				return Ticket{}, spent()
+				return Ticket{}, nobody()
 			}
 		case in.m.Step == 4 && x.isk != nil:
 			return x.open(in.m)

@@ -21,6 +21,7 @@ import (
 const (
 	tickEach     = 200 * time.Millisecond
 	codeAttempts = 5
+	codePeers    = 1000 // that are in the middle of an exchange
 )
 
 // SendConfig says what to send. Server and Paths (or Stream) are required.
@@ -175,12 +176,12 @@ func (s *sender) run(ctx context.Context) (err error) {
 
 	var code string
 	if !s.cfg.NoCode {
-		c, codeErr := s.offerCode(ctx)
-		if codeErr != nil {
-			return codeErr
+		if c, err := s.offerCode(ctx); err == nil {
+			code = c.code.String()
+			s.wg.Go(func() { c.run(ctx) })
+		} else if ctx.Err() == nil {
+			s.cfg.OnEvent(Event{Code: "no_code", Text: err.Error()}) // the link is what matters
 		}
-		code = c.code.String()
-		s.wg.Go(func() { c.run(ctx) })
 	}
 	s.cfg.OnReady(s.cfg.Ticket.Link(m.server.URL), code)
 	if s.cfg.Store {
@@ -632,7 +633,14 @@ type codeOffer struct {
 	s       *sender
 	code    Code
 	session *signalclient.Session
-	inbox   chan signal.FromSignal // bounded; what does not fit is lost
+	inbox   chan codeNews // bounded; what does not fit is lost
+}
+
+// codeNews is what somebody in a code's channel says, or that they are gone.
+type codeNews struct {
+	from string
+	data json.RawMessage
+	left bool
 }
 
 func (s *sender) offerCode(ctx context.Context) (*codeOffer, error) {
@@ -646,8 +654,14 @@ func (s *sender) offerCode(ctx context.Context) (*codeOffer, error) {
 		}
 	}
 	for attempt := 0; ; attempt++ {
-		c := &codeOffer{s: s, code: NewCode(), inbox: make(chan signal.FromSignal, 64)}
+		c := &codeOffer{s: s, code: NewCode(), inbox: make(chan codeNews, 64)}
 		joined := make(chan []signal.Peer, 1)
+		hear := func(n codeNews) {
+			select {
+			case c.inbox <- n:
+			default:
+			}
+		}
 		var err error
 		c.session, err = server.join(ctx, origin, c.code.Channel(), roleSender, func(m signal.ServerMessage) {
 			switch m := m.(type) {
@@ -657,10 +671,9 @@ func (s *sender) offerCode(ctx context.Context) (*codeOffer, error) {
 				default:
 				}
 			case *signal.FromSignal:
-				select {
-				case c.inbox <- *m:
-				default:
-				}
+				hear(codeNews{from: m.From, data: m.Data})
+			case *signal.PeerLeft:
+				hear(codeNews{from: m.Peer, left: true})
 			}
 		})
 		if err != nil {
@@ -692,7 +705,7 @@ func (c *codeOffer) run(ctx context.Context) {
 	left := codeAttempts
 	attempts := map[string]*codeExchange{} // by peer
 	for {
-		var in signal.FromSignal
+		var in codeNews
 		select {
 		case in = <-c.inbox:
 		case <-ctx.Done():
@@ -700,21 +713,25 @@ func (c *codeOffer) run(ctx context.Context) {
 		case <-c.session.Done():
 			return
 		}
-		m, ok := readCodeMessage(in.Data)
+		if in.left {
+			delete(attempts, in.from)
+			continue
+		}
+		m, ok := readCodeMessage(in.data)
 		if !ok {
 			continue
 		}
 		var reply codeMessage
 		var spent bool
-		switch x := attempts[in.From]; {
-		case m.Step == 1 && len(attempts) < 1000:
+		switch x := attempts[in.from]; {
+		case m.Step == 1 && len(attempts) < codePeers:
 			fresh, answer, err := c.code.answer(m)
 			if err != nil {
 				continue
 			}
-			attempts[in.From], reply = fresh, answer
+			attempts[in.from], reply = fresh, answer
 		case m.Step == 3 && x != nil:
-			delete(attempts, in.From)
+			delete(attempts, in.from)
 			sealed, err := x.seal(m, c.s.cfg.Ticket)
 			if err == nil {
 				reply, spent = sealed, c.s.cfg.Receivers == 1
@@ -731,7 +748,7 @@ func (c *codeOffer) run(ctx context.Context) {
 		default:
 			continue
 		}
-		_ = sendCode(ctx, c.session, in.From, reply) // the peer may have left
+		_ = sendCode(ctx, c.session, in.from, reply) // the peer may have left
 		if spent {
 			return
 		}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
-	"slices"
 
 	"github.com/madang-rtc/madang/internal/refusal"
 )
@@ -161,7 +160,7 @@ func malformed(what string) error {
 
 // theirs is an end of the other side's, which may have a code that this version does not know.
 func theirs(code refusal.Code) *refusal.Refusal {
-	if !slices.ContainsFunc(refusal.Table(), func(e refusal.Entry) bool { return e.Code == code }) {
+	if _, known := refusal.Look(code); !known {
 		return refusal.Newf(refusal.Malformed, "The other side says %q.", code)
 	}
 	return refusal.New(code)
