@@ -146,7 +146,9 @@ func Load(c Config) (*Service, error) {
 		}
 		d, err := s.load(e.Name())
 		if err != nil {
-			return nil, fmt.Errorf("depot %s: %w", e.Name(), err)
+			// One depot is no reason for none: its transfer begins anew, or waits for the operator.
+			s.log.Error("a depot is left out", "folder", s.setAside(e.Name(), err), "err", err)
+			continue
 		}
 		s.depots[d.ID] = d
 		s.used[d.Project] += d.charge()
@@ -154,14 +156,28 @@ func Load(c Config) (*Service, error) {
 	return s, nil
 }
 
+// errDamaged: what a depot is cannot be read from its record, and never will be.
+var errDamaged = errors.New(recordFile + " is damaged")
+
+// setAside makes room for a new depot of the same transfer where the record of the old one is damaged, and says where the folder is then.
+func (s *Service) setAside(id string, why error) string {
+	from, to := s.path(id), s.path("damaged-"+id)
+	if !errors.Is(why, errDamaged) || errors.Join(os.RemoveAll(to), os.Rename(from, to)) != nil {
+		return from
+	}
+	return to
+}
+
 func (s *Service) load(id string) (*depot, error) {
 	d := &depot{}
 	b, err := os.ReadFile(s.path(id, recordFile))
-	if err != nil {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, errDamaged
+	} else if err != nil {
 		return nil, err
 	}
-	if err := json.Unmarshal(b, &d.record); err != nil || d.ID != id {
-		return nil, fmt.Errorf("%s is damaged", recordFile)
+	if err := json.Unmarshal(b, &d.record); err != nil || d.ID != id || d.State != Open && d.State != Taken && d.State != Expired {
+		return nil, errDamaged
 	}
 	if d.State != Open {
 		return d, s.dropObjects(d)

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -568,4 +569,55 @@ func FuzzParseNumbers(f *testing.F) {
 			t.Errorf("%q is written as %q", s, FormatNumbers(numbers))
 		}
 	})
+}
+
+// A damaged record costs its own depot, and nothing else: not the node's start, and not its transfer's next attempt.
+func TestADamagedDepotIsLeftOut(t *testing.T) {
+	const other = "234567abcdefghij"
+	for name, damage := range map[string]func(path string) error{
+		"garbage":   func(p string) error { return os.WriteFile(p, []byte("{\x00"), 0o600) },
+		"empty":     func(p string) error { return os.Truncate(p, 0) },
+		"another's": func(p string) error { return os.WriteFile(p, []byte(`{"id":"`+other+`","state":"open"}`), 0o600) },
+		"no state":  func(p string) error { return os.WriteFile(p, []byte(`{"id":"`+id+`"}`), 0o600) },
+		"none":      os.Remove,
+		"a folder":  func(p string) error { return errors.Join(os.Remove(p), os.Mkdir(p, 0o700)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := open(t, dir)
+			if _, err := s.Create(newDepot(other, "shop"), plenty); err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(s.Put(id, upload, []Object{object(0, 100)}, plenty), s.Put(other, upload, []Object{object(1, 200)}, plenty)); err != nil {
+				t.Fatal(err)
+			}
+			if err := damage(s.path(id, recordFile)); err != nil {
+				t.Fatal(err)
+			}
+			var log bytes.Buffer
+			s, err := Load(Config{Dir: dir, Log: slog.New(slog.NewTextHandler(&log, nil))})
+			if err != nil {
+				t.Fatalf("the node does not start: %v", err)
+			}
+			holds(t, s, other, object(1, 200))
+			if _, err := s.Look(id, upload); !errors.Is(err, refusal.New(refusal.DepotUnknown)) {
+				t.Errorf("look for the damaged one: %v", err)
+			}
+			if got := s.Stats()["shop"]; got.Depots != 1 {
+				t.Errorf("counted: %+v", got)
+			}
+			if !strings.Contains(log.String(), id) {
+				t.Errorf("nobody is told: %s", log.String())
+			}
+			if name == "a folder" {
+				return // the disk's trouble, and not the record's: it is left as it is
+			}
+			if _, err := s.Create(newDepot(id, "shop"), plenty); err != nil {
+				t.Errorf("make it anew: %v", err)
+			}
+			if s = load(t, dir); len(s.list()) != 2 {
+				t.Errorf("%d depots after the next start", len(s.list()))
+			}
+		})
+	}
 }

@@ -9,53 +9,16 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/madang-rtc/madang/internal/lab"
 	"github.com/madang-rtc/madang/internal/refusal"
 	"github.com/madang-rtc/madang/internal/store"
 )
 
-// inMountNamespace runs the test again in a process with mounts of its own, as root of a user namespace if it is not root already.
-// It reports true in that process.
-func inMountNamespace(t *testing.T) bool {
-	t.Helper()
-	if os.Getenv("MADANG_TEST_MOUNTS") == t.Name() {
-		return true
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), "MADANG_TEST_MOUNTS="+t.Name())
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
-	if os.Getuid() != 0 {
-		cmd.SysProcAttr.Cloneflags = syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
-	out, err := cmd.CombinedOutput()
-	switch {
-	case cmd.Process == nil && os.Getenv("CI") == "":
-		t.Skipf("no mount namespace: %v", err)
-	case err != nil:
-		t.Errorf("%v\n%s", err, out)
-	case !strings.Contains(string(out), "--- PASS: "+t.Name()):
-		t.Errorf("did not run:\n%s", out)
-	}
-	return false
-}
-
-// tmpfs mounts a file system of the size given.
-func tmpfs(t *testing.T, size string) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
-		t.Fatalf("mount: %v", err)
-	}
-	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
-	return dir
-}
-
 func TestAReadOnlyDataDirectoryIsNamed(t *testing.T) {
-	if !inMountNamespace(t) {
+	if !lab.InMountNamespace(t) {
 		return
 	}
-	dir := tmpfs(t, "4m")
+	dir := lab.Tmpfs(t, "4m")
 	open(t, dir).Close()
 	if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
@@ -112,10 +75,10 @@ func copyFile(t *testing.T, from, to string) {
 }
 
 func TestAFullDiskRefusesWritesAndServesReads(t *testing.T) {
-	if !inMountNamespace(t) {
+	if !lab.InMountNamespace(t) {
 		return
 	}
-	dir := tmpfs(t, "1m")
+	dir := lab.Tmpfs(t, "1m")
 	db := open(t, dir)
 	ctx := context.Background()
 	if err := db.Probe(ctx); err != nil {
@@ -151,10 +114,10 @@ func TestAFullDiskRefusesWritesAndServesReads(t *testing.T) {
 }
 
 func TestAFullDiskAtTheStartIsNamed(t *testing.T) {
-	if !inMountNamespace(t) {
+	if !lab.InMountNamespace(t) {
 		return
 	}
-	dir := tmpfs(t, "64k")
+	dir := lab.Tmpfs(t, "64k")
 	if err := os.WriteFile(filepath.Join(dir, "film.mkv"), make([]byte, 60<<10), 0o600); err != nil {
 		t.Fatal(err)
 	}
