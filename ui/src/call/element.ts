@@ -311,7 +311,7 @@ export class MadangCall extends LitElement implements CallView {
 			if (document.pictureInPictureElement) await document.exitPictureInPicture();
 			else await this.mainVideo?.requestPictureInPicture();
 		} catch (error) {
-			this.#note({ kind: "error", error });
+			this.#cannot(error);
 		}
 	}
 
@@ -323,7 +323,7 @@ export class MadangCall extends LitElement implements CallView {
 			save(await this.sdk.snapshot(track), `${this.channel}-${stamp()}.png`);
 			this.toast(this.t.state.saved, "check");
 		} catch (error) {
-			this.#note({ kind: "error", error });
+			this.#cannot(error);
 		}
 	}
 
@@ -344,7 +344,7 @@ export class MadangCall extends LitElement implements CallView {
 				],
 			}));
 		} catch (error) {
-			this.#note({ kind: "error", error });
+			this.#cannot(error);
 		}
 	}
 
@@ -357,8 +357,13 @@ export class MadangCall extends LitElement implements CallView {
 			save(blob, `${this.channel}-${stamp()}.${blob.type.includes("mp4") ? "mp4" : "webm"}`);
 			this.toast(this.t.state.saved, "check");
 		} catch (error) {
-			this.#note({ kind: "error", error });
+			this.#cannot(error);
 		}
+	}
+
+	/** What not every browser does, or does everywhere, has failed; the call has not. */
+	#cannot(cause: unknown): void {
+		this.#note({ kind: "error", error: { code: "not_here", cause } });
 	}
 
 	/** Sound that the browser held back plays after a gesture. */

@@ -353,6 +353,10 @@ export const en = {
 
 	/** Devices and browser, before and during a call. */
 	deviceErrors: {
+		not_here: {
+			title: "This browser cannot do that",
+			help: "The call goes on. Current versions of Chrome and Edge can.",
+		},
 		permission_denied: {
 			title: "The browser may not use camera and microphone",
 			help: "Press the camera or lock icon beside the address, allow both, and try again. You can also join without: you see and hear the others.",

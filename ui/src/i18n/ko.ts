@@ -352,6 +352,10 @@ export const ko: Dictionary = {
 	},
 
 	deviceErrors: {
+		not_here: {
+			title: "이 브라우저에서는 할 수 없어요",
+			help: "통화는 계속돼요. 최신 Chrome이나 Edge에서는 할 수 있어요.",
+		},
 		permission_denied: {
 			title: "브라우저가 카메라와 마이크를 쓸 수 없어요",
 			help: "주소창 옆의 카메라나 자물쇠 아이콘을 눌러 둘 다 허용한 뒤 다시 시도해 주세요. 없이 들어가도 다른 사람을 보고 들을 수 있어요.",
