@@ -39,6 +39,11 @@ const own = {
 		en: "This page has no storage for files of this size: it has no https, or the window is private.",
 		ko: "이 페이지에는 이만한 크기의 파일을 저장할 공간이 없어요. https가 아니거나 비공개 창이에요.",
 	},
+	storage_lost: {
+		retry: "later",
+		en: "The browser could not keep what arrived, or may not write where it should.",
+		ko: "브라우저가 받은 내용을 저장하지 못했어요.",
+	},
 	in_use: {
 		retry: "later",
 		en: "Another tab of this browser is receiving the same files.",

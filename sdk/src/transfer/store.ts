@@ -127,8 +127,12 @@ export class StagingStore implements Store {
 	 */
 	static async open(id: string, meta: unknown): Promise<StagingStore> {
 		const directory = await (await folder(true)).getDirectoryHandle(id, { create: true });
-		const handle = await directory.getFileHandle("journal", { create: true });
-		const journal = await openSync(handle);
+		let journal = await openSync(await directory.getFileHandle("journal", { create: true }));
+		if (!Number.isSafeInteger(journal.getSize())) {
+			journal.close(); // lost: see #write
+			await directory.removeEntry("journal");
+			journal = await openSync(await directory.getFileHandle("journal", { create: true }));
+		}
 		try {
 			const bytes = new Uint8Array(journal.getSize());
 			journal.read(bytes, { at: 0 });
@@ -183,7 +187,9 @@ export class StagingStore implements Store {
 		if (this.#failure) throw this.#failure;
 		const access = await this.#handle(file);
 		const written = access.write(bytes, { at: block * blockBytes });
-		if (written !== bytes.length) throw new DOMException("the disk took only a part", "QuotaExceededError");
+		// Chromium loses the files of a private window in a sleep of ten minutes: it then says that it has read and written 2^32 - 4 bytes, and that they are 2^64 - 4 long.
+		if (written > bytes.length) throw new DOMException("the browser has lost the file", "InvalidStateError");
+		if (written < bytes.length) throw new DOMException("the disk took only a part", "QuotaExceededError");
 		this.#dirty.add(file);
 		this.#pending.push({ file, block, hash });
 		this.#pendingBytes += bytes.length;
@@ -203,8 +209,7 @@ export class StagingStore implements Store {
 			const at = block * blockBytes;
 			if (finished) return new Uint8Array(await finished.slice(at, at + bytes).arrayBuffer());
 			const content = new Uint8Array(bytes);
-			(await this.#handle(file)).read(content, { at });
-			return content;
+			return (await this.#handle(file)).read(content, { at }) === bytes ? content : null;
 		});
 		this.#writing = read.then(
 			() => {},

@@ -61,7 +61,7 @@ abstract class End {
 		this.#wires.set(lane, wire);
 		wire.onopen = () => {
 			this.laneOpened(lane, wire);
-			this.post({ type: "lane-ready", lane });
+			if (this.writers.has(lane)) this.post({ type: "lane-ready", lane });
 		};
 		wire.onmessage = (data) => {
 			if (!this.writers.has(lane)) return;
@@ -276,7 +276,7 @@ class Receiver extends End implements FetcherHost, SharerHost, PumpHost {
 	#diskFailed(error: unknown): void {
 		if (this.#over) return;
 		const full = (error as DOMException).name === "QuotaExceededError";
-		const code = full ? "disk_full" : "storage";
+		const code = full ? "disk_full" : "storage_lost";
 		this.#fetcher.cancel("disk_full");
 		this.ended(code);
 	}
@@ -287,7 +287,7 @@ class Receiver extends End implements FetcherHost, SharerHost, PumpHost {
 			this.#store = await this.#open(place);
 		} catch (error) {
 			const busy = (error as DOMException).name === "NoModificationAllowedError";
-			this.ended(busy ? "in_use" : "storage");
+			this.ended(busy ? "in_use" : "storage_lost");
 			return;
 		}
 		const wanted = chosen && new Set(chosen);

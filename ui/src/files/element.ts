@@ -131,11 +131,17 @@ export class MadangFiles extends LitElement {
 	#drop(event: DragEvent): void {
 		event.preventDefault();
 		if (this.phase !== "start" || !event.dataTransfer) return;
-		// What was dropped can be asked for in this event only, so the module must be here already.
-		const dropped = this.#sdk?.droppedFiles(event.dataTransfer);
-		const files = [...event.dataTransfer.files];
+		// What was dropped can be asked for in this event only, and the module may not be here yet.
+		const { items, files } = event.dataTransfer;
+		const entries = Array.from(items, ({ kind }, n) => (kind === "file" ? items[n]?.webkitGetAsEntry() : null));
+		const dropped = {
+			items: entries.map((entry) => ({ kind: "file", webkitGetAsEntry: () => entry })),
+			files: [...files],
+		} as unknown as DataTransfer;
 		this.#askToNotify();
-		void (dropped ?? this.#load().then((sdk) => sdk.chosenFiles(files))).then((chosen) => this.#send(chosen));
+		void this.#load()
+			.then((sdk) => sdk.droppedFiles(dropped))
+			.then((chosen) => this.#send(chosen));
 	}
 
 	#chosen(event: Event): void {
@@ -275,7 +281,7 @@ export class MadangFiles extends LitElement {
 			this.#askToNotify();
 			await this.#accept(target);
 		} catch {
-			this.#fail({ code: "storage" }); // a place that the browser does not let us write to
+			this.#fail({ code: "storage_lost" }); // a place that the browser does not let us write to
 		}
 	}
 
@@ -424,7 +430,7 @@ export class MadangFiles extends LitElement {
 						aria-invalid=${this.invalid ? "true" : "false"} aria-describedby=${this.invalid ? "code-error" : nothing} />
 					<button class="button" type="submit" data-testid="code-open">${t.open}</button>
 				</div>
-				${this.invalid ? html`<p class="error" id="code-error" role="alert">${t.codeInvalid}</p>` : nothing}
+				${this.invalid ? html`<p class="error" id="code-error" data-testid="code-error" role="alert">${t.codeInvalid}</p>` : nothing}
 			</form>
 		`;
 	}
@@ -553,8 +559,8 @@ export class MadangFiles extends LitElement {
 					: nothing
 			}
 			<div class="actions">
-				<button class="button primary" data-testid="accept" ?disabled=${wanted.length === 0 || big !== null} @click=${() => this.#take()}>${t.receive}</button>
-				${"showSaveFilePicker" in globalThis ? html`<button class="button" data-testid="pick" ?disabled=${wanted.length === 0} @click=${() => void this.#pick()}>${t.receiveTo}</button>` : nothing}
+				<button class=${big?.direct ? "button" : "button primary"} data-testid="accept" ?disabled=${wanted.length === 0 || big !== null} @click=${() => this.#take()}>${t.receive}</button>
+				${"showSaveFilePicker" in globalThis ? html`<button class=${big ? "button primary" : "button"} data-testid="pick" ?disabled=${wanted.length === 0} @click=${() => void this.#pick()}>${t.receiveTo}</button>` : nothing}
 				<button class="button quiet" data-testid="decline" @click=${() => this.#decline()}>${t.decline}</button>
 			</div>
 		`;

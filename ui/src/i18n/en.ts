@@ -490,6 +490,10 @@ export const en = {
 			title: "This page cannot keep files of this size",
 			help: "It has no https, or the window is private. Use a normal window with https, or receive with: madang receive",
 		},
+		storage_lost: {
+			title: "The browser could not keep the files",
+			help: "It may not write there, or has lost what it had, as private windows do when the computer sleeps for long. Open the link again in a normal window.",
+		},
 		in_use: {
 			title: "Another tab is receiving these files",
 			help: "Go on there, or close it and load this page again.",

@@ -485,6 +485,10 @@ export const ko: Dictionary = {
 			title: "이 페이지에는 이만한 파일을 둘 수 없어요",
 			help: "https가 아니거나 비공개 창이에요. https로 일반 창에서 열거나 madang receive 명령으로 받아 주세요.",
 		},
+		storage_lost: {
+			title: "브라우저가 파일을 저장하지 못했어요",
+			help: "그곳에 쓸 수 없거나, 받아 둔 내용을 잃어버렸어요. 비공개 창에서는 컴퓨터가 오래 잠들면 그렇게 돼요. 일반 창에서 링크를 다시 열어 주세요.",
+		},
 		in_use: { title: "다른 탭에서 받고 있어요", help: "그 탭에서 이어 가거나, 닫고 이 페이지를 새로 고쳐 주세요." },
 		not_found: {
 			title: "아무도 없어요",
