@@ -382,6 +382,76 @@ func TestFilesBetweenBrowsersOnThePages(t *testing.T) {
 	}
 }
 
+// TestPagesOfFilesAreAccessible looks at every state of the pages for files, in both languages, light and dark, on a desk and on a phone.
+func TestPagesOfFilesAreAccessible(t *testing.T) {
+	t.Parallel()
+	axe := axeScript(t)
+	node := serve(t, lab.NodeConfig{})
+	chromium := browser.Start(t, browser.Chromium, browser.Options{})
+	for _, look := range looks {
+		t.Run(look.name, func(t *testing.T) {
+			v := newVisitor(t, chromium, "", "page")
+			m := &member{v.Page, t, "page"}
+			v.check(v.View(within(t, patience), look.view))
+			v.check(v.Preload(within(t, patience), axe+catchDownloads))
+			examine := func(state string) {
+				t.Helper()
+				examine(v, state)
+				shot(t, m, look.name+"-"+strings.ReplaceAll(state, " ", "-"))
+			}
+			lang := func(url string) string { return strings.Replace(url, "#", "?lang="+look.lang+"#", 1) }
+			v.check(v.Navigate(within(t, patience), node.HTTP+"/f/?lang="+look.lang))
+			v.write("code-input", "not a code\n")
+			v.shows("code-error")
+			examine("start")
+			m.do(patience, `const data = new DataTransfer();
+				for (const name of ["바다.mov", "a file with a name that is longer than any telephone is wide.txt"]) data.items.add(new File([new Uint8Array(3 << 20)], name));
+				const input = deep('[data-testid="choose-files"]');
+				input.files = data.files;
+				input.dispatchEvent(new Event("change"));`, nil)
+			v.shows("code")
+			examine("link")
+			var link string
+			m.do(patience, `return deep('[data-testid="link"]').value`, &link)
+			end := newEnd(t, chromium, node.HTTP, "end")
+			end.receive(link)
+			end.do(patience, "end.receiving.pause(); await end.receiving.accept()", nil)
+			v.shows("pause")
+			examine("sending")
+			end.do(patience, "end.receiving.resume()", nil)
+			end.arrived()
+			v.await(`deep('[data-testid="receiver"]').dataset.done === "true"`)
+			examine("sent")
+
+			// The largest one is one piece many times, and never read.
+			end.do(patience, `const piece = new Blob([new Uint8Array(1 << 20)]);
+				end.sending = await end.sdk.sendFiles([{ path: "사진/바다.jpg", file: end.makeFile("바다.jpg", 300_000) }, { path: "film.mkv", file: new File(Array.from({ length: 20_000 }, () => piece), "film.mkv") }],
+					{ server: location.origin, name: "Mina" });
+				end.sending.pause(); return end.sending.link;`, &link)
+			v.check(v.Navigate(within(t, patience), lang(link)))
+			v.shows("too-big")
+			examine("too big")
+			m.do(patience, `deepAll('[data-testid="files"] input')[1].click()`, nil)
+			v.await(`!deep('[data-testid="too-big"]')`)
+			examine("offer")
+			v.click("accept")
+			v.shows("pause")
+			v.await(`deep('[data-testid="facts"]')`)
+			examine("receiving")
+			end.do(patience, "end.sending.resume()", nil)
+			v.await(`deep('[data-testid="page"]').dataset.phase === "done"`)
+			examine("done")
+
+			v.check(v.Navigate(within(t, patience), node.HTTP+"/f/aaaaaaaaaaaaaaaa?lang="+look.lang+"#AAAAAAAAAAAAAAAAAAAAAA"))
+			v.await(`deep('[data-testid="page"]').dataset.phase === "opening"`)
+			examine("opening")
+			v.check(v.Navigate(within(t, patience), node.HTTP+"/f/bbbbbbbbbbbbbbbb?lang="+look.lang))
+			v.shows("error")
+			examine("failed")
+		})
+	}
+}
+
 // TestFilesIntoAChosenPlace is offered more than the browser's own storage takes: the page says so before anything is sent. Without the largest file it
 // would fit, and goes into a folder of the user's instead, where nothing is replaced.
 //

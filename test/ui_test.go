@@ -437,9 +437,18 @@ func TestElementOnAnotherSite(t *testing.T) {
 	})
 }
 
-// TestPagesAreAccessible looks at every state of the pages with axe-core, in both languages, light and dark, on a desk and on a phone, and
-// for controls that are cut off.
-func TestPagesAreAccessible(t *testing.T) {
+// looks are how the pages are looked at.
+var looks = []struct {
+	name, lang string
+	view       browser.View
+}{
+	{"desk", "en", browser.View{Width: 1280, Height: 800}},
+	{"phone", "ko", browser.View{Width: 390, Height: 844, Phone: true, Dark: true}},
+}
+
+// axeScript is axe-core, to be preloaded into a page that is examined.
+func axeScript(t *testing.T) string {
+	t.Helper()
 	root, err := exec.CommandContext(t.Context(), "go", "env", "GOMOD").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -448,39 +457,42 @@ func TestPagesAreAccessible(t *testing.T) {
 	if err != nil {
 		lab.Missing(t, "%v (npm install brings it)", err)
 	}
+	return string(axe)
+}
+
+// examine looks at what a page shows with axe-core, and for controls that are cut off.
+func examine(v *visitor, state string) {
+	v.t.Helper()
+	var faults []string
+	v.ask(`await new Promise((done) => setTimeout(done, 400)); // what slides in has arrived
+		const result = await axe.run(document, { resultTypes: ["violations"] });
+		const faults = result.violations.flatMap((v) => v.nodes.map((n) => v.id + ": " + n.target.flat(9).join(" ") + ": " + n.failureSummary));
+		for (const e of deepAll("button, a, input, select, textarea")) {
+			const r = e.getBoundingClientRect();
+			if (!visible(e) || e.closest(".sr")) continue;
+			if (r.left < -1 || r.right > innerWidth + 1) faults.push("cut off: " + e.outerHTML.slice(0, 100));
+		}
+		if (document.documentElement.scrollWidth > innerWidth) faults.push("the page is wider than the screen");
+		return faults;`, &faults)
+	for _, fault := range faults {
+		v.t.Errorf("%s: %s", state, fault)
+	}
+}
+
+// TestPagesAreAccessible looks at every state of the pages for calls, in both languages, light and dark, on a desk and on a phone.
+func TestPagesAreAccessible(t *testing.T) {
+	axe := axeScript(t)
 	node := serve(t, lab.NodeConfig{})
 	chromium := browser.Start(t, browser.Chromium, browser.Options{})
 	jun := newVisitor(t, chromium, node.HTTP+"/c/look", "Jun")
 	jun.enter()
 	jun.shows("alone")
-	for _, look := range []struct {
-		name, lang string
-		view       browser.View
-	}{
-		{"desk", "en", browser.View{Width: 1280, Height: 800}},
-		{"phone", "ko", browser.View{Width: 390, Height: 844, Phone: true, Dark: true}},
-	} {
+	for _, look := range looks {
 		t.Run(look.name, func(t *testing.T) {
 			v := newVisitor(t, chromium, "", "Mina")
 			v.check(v.View(within(t, patience), look.view))
-			v.check(v.Preload(within(t, patience), string(axe)))
-			examine := func(state string) {
-				t.Helper()
-				var faults []string
-				v.ask(`await new Promise((done) => setTimeout(done, 400)); // what slides in has arrived
-					const result = await axe.run(document, { resultTypes: ["violations"] });
-					const faults = result.violations.flatMap((v) => v.nodes.map((n) => v.id + ": " + n.target.flat(9).join(" ") + ": " + n.failureSummary));
-					for (const e of deepAll("button, a, input, select, textarea")) {
-						const r = e.getBoundingClientRect();
-						if (!visible(e) || e.closest(".sr")) continue;
-						if (r.left < -1 || r.right > innerWidth + 1) faults.push("cut off: " + e.outerHTML.slice(0, 100));
-					}
-					if (document.documentElement.scrollWidth > innerWidth) faults.push("the page is wider than the screen");
-					return faults;`, &faults)
-				for _, fault := range faults {
-					t.Errorf("%s: %s", state, fault)
-				}
-			}
+			v.check(v.Preload(within(t, patience), axe))
+			examine := func(state string) { t.Helper(); examine(v, state) }
 			v.check(v.Navigate(within(t, patience), node.HTTP+"/?lang="+look.lang))
 			v.shows("start-call")
 			examine("landing page")

@@ -200,6 +200,8 @@ export class Fetcher {
 	/** Of all entries. */
 	#pathBytes = 0;
 	#allBytes = 0;
+	/** Every file before this one is done, or not wanted. */
+	#settled = 0;
 	/** No file before this one has anything to ask for. */
 	#firstFile = 0;
 	#nowMs = 0;
@@ -567,7 +569,7 @@ export class Fetcher {
 		const incoming = this.files[file];
 		if (!incoming || incoming.chosen === chosen || incoming.done) return;
 		incoming.chosen = chosen;
-		this.#firstFile = 0;
+		this.#firstFile = this.#settled = 0;
 		this.#stock(file);
 		this.#count();
 		if (!chosen && this.#owes((owed) => owed.file === file)) this.#unwant();
@@ -793,7 +795,8 @@ export class Fetcher {
 
 	#finish(): void {
 		if (!this.accepted || !this.manifestWhole || this.#completing || this.#completeLane !== null) return;
-		if (this.files.some((file) => file.open)) return;
+		while (this.files[this.#settled]?.open === false) this.#settled++;
+		if (this.#settled < this.files.length) return;
 		this.#completing = true;
 		this.#host.complete();
 	}

@@ -78,6 +78,6 @@ export const styles = css`
 		.invite { grid-template-columns: minmax(0, 1fr); justify-items: center; gap: 18px; padding: 20px; }
 		.qrbox { width: 170px; }
 		.ways { width: 100%; }
-		main.offer .actions .button, main.receiving .actions .button { flex: 1 1 auto; }
+		main.offer .actions .button, main.receiving .actions .button, main.sending .actions .button { flex: 1 1 auto; }
 	}
 `;
