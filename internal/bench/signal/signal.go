@@ -63,7 +63,7 @@ type Joins struct {
 	ServerMicros float64 `json:"server_cpu_us"` // for one
 }
 
-// Idle is the time when all are connected and only heartbeats pass.
+// Idle is the time when all are connected and only heartbeats pass: of rounds of half a minute and more, one interval of theirs.
 type Idle struct {
 	ServerPercent float64 `json:"server_cpu_percent"` // of one core
 }
@@ -156,7 +156,7 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	}
 	res.Joins = Joins{PerSecond: float64(cfg.Peers) / time.Since(began).Seconds(), ServerMicros: measure.CPUBetween(empty, joined, int64(cfg.Peers))}
 
-	calm := min(5*time.Second, cfg.Duration/2)
+	calm := min(heartbeats, cfg.Duration/2)
 	if err := measure.Sleep(ctx, calm); err != nil { // the last joins are being digested
 		return nil, err
 	}
@@ -194,6 +194,9 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	}
 	return res, nil
 }
+
+// heartbeats is how often each idle peer is heard (docs/protocol.md §3): a shorter look at idle peers sees a part of what they cost, or nothing of it right after they joined.
+const heartbeats = 15 * time.Second
 
 const (
 	joiners      = 32  // at a time
