@@ -30,8 +30,11 @@ const (
 	fetchLanes   = 8
 	progressEach = time.Second
 	haveEach     = 100 * time.Millisecond
-	patience     = 3 * time.Second // without a block from anybody, or longer where they are rare, until the sender is asked for what others were given
-	rarestOf     = 64              // blocks that are compared
+	patience     = 3 * time.Second  // without a block from anybody, or longer where they are rare, until the sender is asked for what others were given
+	helpAfter    = 5 * time.Second  // in which the sender has owed nothing, until what others pass on is weighed
+	helpLeft     = 10 * time.Second // that the rest may take at the rate of the others
+	helpGain     = 4                // times faster that the sender has been
+	rarestOf     = 64               // blocks that are compared
 	rootAttempts = 3
 )
 
@@ -128,8 +131,10 @@ type fetchLane struct {
 	measured  time.Time
 	heard     time.Time
 	accepted  bool
-	unwanting bool    // nothing may be asked until unwanted has come
-	hashing   []Range // get-hashes without an answer, in order
+	unwanting bool      // nothing may be asked until unwanted has come
+	hashing   []Range   // get-hashes without an answer, in order
+	moved     time.Time // when it has given a block, or was asked for the first
+	slow      bool      // it has given nothing for long: it is asked for no more until it does
 
 	// To another receiver, or a depot.
 	remote map[uint32]*bitmap // what it has
@@ -174,6 +179,12 @@ type fetcher struct {
 	asking  int           // after so much patience: 1: once more for what others were given; 2: for anything
 	needy   time.Time     // since when for anything
 	liars   map[string]bool
+	given   int64         // bytes from the sender
+	owing   time.Duration // in which it has owed something
+	ticked  time.Time
+	weighed time.Time // since when the sender has owed nothing, or what others pass on was weighed last
+	passed  int64     // bytes from others since then
+	helped  bool      // they are too slow: asking is 2, also while something comes from them
 
 	bytes, arrived, resent int64 // verified and kept; arrived in this life; of those, had already
 	news                   []Range
@@ -808,7 +819,7 @@ func (f *fetcher) blockArrived(now time.Time, lane int, b block, length int, h H
 	if l == nil || int(b.file) >= len(f.files) {
 		return false, nil
 	}
-	l.heard = now
+	l.heard, l.moved, l.slow = now, now, false
 	f.arrived += int64(length)
 	owed, was := l.owed[b]
 	if !was {
@@ -841,7 +852,12 @@ func (f *fetcher) blockArrived(now time.Time, lane int, b block, length int, h H
 	}
 	f.between = (4*f.between + now.Sub(f.gained)) / 5
 	f.gained = now
-	if !l.sender || f.asking == 1 {
+	if !l.sender {
+		f.passed += int64(length)
+	} else if !l.depot {
+		f.given += int64(length)
+	}
+	if !l.sender && !f.helped || f.asking == 1 {
 		f.asking = 0
 	}
 	file.asked.set(b.index) // until it is kept
@@ -1054,7 +1070,7 @@ func (f *fetcher) request(now time.Time) {
 		if f.asking == 2 && l.sender {
 			window = min(window, windowShared<<min(5, int(now.Sub(f.needy).Seconds()))) // a little at first: others may be at it too
 		}
-		if !l.accepted || l.unwanting || l.owedBytes > window*3/4 || len(l.owed) > owedBlocks*3/4 {
+		if !l.accepted || l.unwanting || l.slow || l.owedBytes > window*3/4 || len(l.owed) > owedBlocks*3/4 {
 			continue
 		}
 		var ranges []Range
@@ -1077,7 +1093,7 @@ func (f *fetcher) request(now time.Time) {
 		}
 		if len(ranges) > 0 {
 			if idle {
-				l.heard, l.asked = now, now // it owed nothing until now
+				l.heard, l.asked, l.moved = now, now, now // it owed nothing until now
 			}
 			f.send(id, message{Type: typeWant, Blocks: ranges, Fresh: fresh && l.sender})
 		}
@@ -1200,7 +1216,7 @@ func (f *fetcher) rarest(l *fetchLane, n uint32) (best uint32, found bool) {
 func (f *fetcher) accompany(now time.Time, others bool) {
 	others = !f.alone && (others || len(f.lanes) > len(f.sources()))
 	if others != f.company {
-		f.company, f.gained, f.asking = others, now, 0
+		f.company, f.gained, f.asking, f.helped = others, now, 0, false
 		f.request(now)
 	}
 }
@@ -1219,15 +1235,56 @@ func (f *fetcher) losePatience(now time.Time) {
 		f.askHashesOfOthers()
 		f.request(now)
 	case f.asking == 1 && idle >= 2*limit:
-		f.asking, f.needy = 2, now // until another receiver gives something
-		f.forgetAway()
-		for _, file := range f.files[f.first:] {
-			if file.state == fileFetch && file.size >= 0 {
-				file.spread = file.missing(f.place)
-			}
-		}
-		f.request(now)
+		f.askAnything(now) // until another receiver gives something
 	}
+}
+
+// askAnything asks the sender for what others were given, each receiver beginning somewhere else.
+func (f *fetcher) askAnything(now time.Time) {
+	f.asking, f.needy = 2, now
+	f.forgetAway()
+	for _, file := range f.files[f.first:] {
+		if file.state == fileFetch && file.size >= 0 {
+			file.spread = file.missing(f.place)
+		}
+	}
+	f.request(now)
+}
+
+// weigh lets the sender help where others pass on what they were given, but far slower than it could: it must not carry each block to each receiver, nor leave us to somebody's thin way up.
+func (f *fetcher) weigh(now time.Time) {
+	if slices.ContainsFunc(f.senders(), func(l *fetchLane) bool { return len(l.owed) > 0 }) {
+		f.owing += min(time.Second, now.Sub(f.ticked)) // the machine may have slept
+	}
+	f.ticked = now
+	could := float64(f.given) / max(1, f.owing.Seconds()) // bytes a second
+	waits := func(l *fetchLane) bool { return l.accepted && (f.helped || len(l.owed) == 0) }
+	if !f.company || !f.chosen || f.paused || f.settled() || !slices.ContainsFunc(f.senders(), waits) {
+		f.weighed, f.passed = now, 0
+		return
+	}
+	stalled := false
+	for _, l := range f.lanes {
+		if wait := now.Sub(l.moved); !l.sender && len(l.owed) > 0 && wait >= helpAfter && helpGain*BlockSize/wait.Seconds() < could {
+			l.slow, stalled = true, true // should it come after all, then for nothing
+			f.giveBack(l)
+		}
+	}
+	elapsed := now.Sub(f.weighed)
+	if !stalled && elapsed < helpAfter {
+		return
+	}
+	rate := float64(f.passed) / elapsed.Seconds()
+	slow := stalled || helpGain*rate < could && float64(f.left()) > rate*helpLeft.Seconds()
+	f.weighed, f.passed = now, 0
+	switch {
+	case slow && !f.helped:
+		f.helped = true
+		f.askAnything(now)
+	case !slow && f.helped:
+		f.helped, f.asking = false, 0
+	}
+	f.request(now) // what was given back
 }
 
 // missing is the block at this place, from 0 to 1, among those that are missing.
@@ -1248,6 +1305,7 @@ func (f *fetcher) tick(now time.Time) {
 		return
 	}
 	f.losePatience(now)
+	f.weigh(now)
 	for _, l := range f.lanes {
 		if elapsed := now.Sub(l.measured); elapsed >= windowTime {
 			l.rate = float64(l.got) / elapsed.Seconds()

@@ -46,6 +46,7 @@ type crowdEnd struct {
 	joins   time.Duration
 	leaves  time.Duration // 0: stays
 	mute    bool          // never says what it has
+	up      float64       // bytes a second; 0: those of the crowd
 	fetcher *fetcher
 	server  *server
 	links   map[int]*link // on which it asks
@@ -306,11 +307,14 @@ func (c *crowd) deliver(e *crowdEnd, l *link) {
 
 // give sends what an end's way up carries, one block of each lane in turn.
 func (c *crowd) give(e *crowdEnd, s *server, lanes map[int]*link, d time.Duration) {
-	budget, turn := &c.budget, &c.turn
+	budget, turn, up := &c.budget, &c.turn, c.up
 	if e != nil {
 		budget, turn = &e.budget, &e.turn
+		if e.up > 0 {
+			up = e.up
+		}
 	}
-	*budget = min(*budget+c.up*d.Seconds(), BlockSize)
+	*budget = min(*budget+up*d.Seconds(), BlockSize)
 	for *budget >= 0 {
 		sent := false
 		for k := range c.lastID + 1 {
@@ -520,6 +524,30 @@ func TestTheSenderSendsAboutOnce(t *testing.T) {
 			t.Logf("%.2f copies; the last has everything after %v", copies, last)
 			if copies > test.most {
 				t.Errorf("the sender sent %.2f copies, want at most %.2f", copies, test.most)
+			}
+		})
+	}
+}
+
+// TestTheSenderHelpsWhereOthersAreSlow: who was promised a block may have a thin way up. The sender, which has time, gives it then.
+func TestTheSenderHelpsWhereOthersAreSlow(t *testing.T) {
+	for name, ups := range map[string][]float64{
+		"all others":  {20_000, 20_000, 20_000, 20_000},
+		"one of them": {0, 0, 0, 2_000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCrowd(t, len(ups), 32<<20)
+			for n, up := range ups {
+				c.ends[n].up = up
+			}
+			copies := c.run()
+			var last time.Duration
+			for _, e := range c.ends {
+				last = max(last, e.took)
+			}
+			t.Logf("%.2f copies; the last has everything after %v", copies, last)
+			if alone := time.Duration(float64(len(ups)*32<<20) / c.up * float64(time.Second)); last > 3*alone {
+				t.Errorf("the last has everything after %v; the sender alone would have taken %v", last, alone)
 			}
 		})
 	}
