@@ -302,7 +302,8 @@ export class MadangCall extends LitElement implements CallView {
 	get mainVideo(): HTMLVideoElement | null {
 		const videos = [...this.renderRoot.querySelectorAll<HTMLVideoElement>(".tile:not([data-kind=float]) video")];
 		const area = (v: HTMLVideoElement) => v.clientWidth * v.clientHeight;
-		return videos.sort((a, b) => area(b) - area(a))[0] ?? null;
+		// One that has no picture yet is nothing to look at, and browsers refuse to take it out of the page.
+		return videos.filter((v) => v.videoWidth > 0).sort((a, b) => area(b) - area(a))[0] ?? null;
 	}
 
 	async togglePictureInPicture(): Promise<void> {

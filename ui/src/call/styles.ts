@@ -158,6 +158,7 @@ export const styles = css`
 	.item .icon { width: 20px; height: 20px; color: var(--m-ink-2); }
 	.item .end { margin-left: auto; display: inline-flex; }
 	.item kbd { margin-left: auto; }
+	@media (pointer: coarse) { .item kbd { display: none; } }
 	.item input { accent-color: var(--m-accent); width: 18px; height: 18px; margin: 0; flex: none; }
 	.item span { min-width: 0; }
 	.sep { height: 1px; margin: 6px 10px; background: var(--m-line); }
@@ -231,6 +232,7 @@ export const styles = css`
 	.person .acts { display: flex; gap: 6px; flex-wrap: wrap; justify-content: flex-end; }
 	.acts-row { display: flex; flex-wrap: wrap; gap: 6px; padding: 0 10px 10px 60px; }
 	.switch { display: flex; align-items: center; gap: 12px; padding: 10px; border-radius: 14px; cursor: pointer; }
+	dialog .switch { margin-inline: -10px; }
 	.switch:hover { background: var(--m-sunk); }
 	.switch > span { flex: 1; display: grid; line-height: 1.35; }
 	.switch small { color: var(--m-ink-2); font-size: 13px; }
