@@ -334,7 +334,7 @@ func TestTransferSurvivesKills(t *testing.T) {
 				}
 				node := serve(t, lab.NodeConfig{Args: []string{"--resume-window", "2s"}})
 				home, out := t.TempDir(), t.TempDir()
-				args := []string{filepath.Join(dir, "file"), "--limit", fmt.Sprint(mbit * (1.25 - share))} // near the end slowly, so that it is seen
+				args := []string{filepath.Join(dir, "file"), "--limit", fmt.Sprint(mbit * (1.4 - share))} // near the end slowly, so that it is seen
 				s := send(t, home, node.HTTP, args...)
 				link := s.link()
 				r := startEnd(t, home, "receive", link, out)
