@@ -12,8 +12,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
+	"time"
 
 	"github.com/madang-rtc/madang/internal/lab"
 	"github.com/madang-rtc/madang/internal/lab/browser"
@@ -165,18 +165,6 @@ func TestFilesBetweenBrowsersGoOnAfterKill(t *testing.T) {
 	b := newEnd(t, browser.Start(t, browser.Chromium, browser.Options{Profile: profile}), node.HTTP, "receiver again")
 	b.finishResumed(link, size)
 	sameDigests(t, a, b)
-	// Chromium tells each page of 10 GiB at most, and grants 60 % of the disk.
-	var disk syscall.Statfs_t
-	if err := syscall.Statfs(profile, &disk); err != nil {
-		t.Fatal(err)
-	}
-	const much = 12 << 30
-	want := disk.Blocks*uint64(disk.Bsize)/100*60 > much && disk.Bavail*uint64(disk.Bsize) > 10<<30
-	var fits bool
-	b.do(patience, fmt.Sprintf("return end.receiving.room(%d).then(({ error }) => error === null)", much), &fits)
-	if fits != want {
-		t.Errorf("12 GiB fit: %v, want %v", fits, want)
-	}
 }
 
 // TestFilesBetweenBrowsersGoOnAfterTheSendersKill kills the browser of a sending page. Started again with the same profile it says what it was sending, and the same
@@ -263,13 +251,10 @@ func TestFilesBetweenBrowsersRefusals(t *testing.T) {
 		a.do(patience, `const piece = new Blob([new Uint8Array(1 << 20)]); const film = new File(Array.from({ length: 20_000 }, () => piece), "film.mkv");
 			end.sending = await end.sdk.sendFiles([{ path: "film.mkv", file: film }], { server: location.origin }); return end.sending.link;`, &link)
 		b.receive(link)
-		var refused struct {
-			Code   string
-			Detail struct{ Limit int64 }
-		}
-		b.do(patience, "return end.receiving.accept().catch(({ code, detail }) => ({ code, detail }))", &refused)
-		if refused.Code != "disk_full" || refused.Detail.Limit >= 10<<30-64<<20 {
-			t.Errorf("got %+v, want disk_full, and less than the 10 GiB of which Chromium tells each page, also in a private window", refused)
+		var code string
+		b.do(patience, "return end.receiving.accept().then(() => 'accepted', (e) => e.code)", &code)
+		if code != "disk_full" {
+			t.Errorf("got %q, want disk_full", code)
 		}
 		b.await(patience, "!end.receiving.accepted && end.receiving.arrivedBytes === 0")
 	})
@@ -288,15 +273,15 @@ func TestFilesBetweenBrowsersRefusals(t *testing.T) {
 	})
 }
 
-// TestFilesBetweenBrowsersByCode: a code buys the link; many small files in folders arrive.
+// TestFilesBetweenBrowsersByCode: a code buys the link; many small files in folders arrive, and soon; wrong words are counted.
 func TestFilesBetweenBrowsersByCode(t *testing.T) {
 	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
 	chromium := browser.Start(t, browser.Chromium, browser.Options{})
 	a, b := newEnd(t, chromium, node.HTTP, "sender"), newEnd(t, chromium, node.HTTP, "receiver")
 	var files []sent
-	for i := range 300 {
-		files = append(files, sent{fmt.Sprintf("상자/%d/파일 %d.bin", i%7, i), i * 101, i})
+	for i := range 1_000 {
+		files = append(files, sent{fmt.Sprintf("상자/%d/파일 %d.bin", i%7, i), i % 300 * 101, i})
 	}
 	a.send(files, map[string]any{"receivers": 2})
 	var code string
@@ -314,8 +299,14 @@ func TestFilesBetweenBrowsersByCode(t *testing.T) {
 	wrong := strings.Split(code, "-")[0] + "-wrong-words"
 	try(wrong, "code_wrong")
 	b.receive(code)
+	began := time.Now()
 	b.do(patience, "await end.receiving.accept()", nil)
 	b.arrived()
+	rate := float64(len(files)) / time.Since(began).Seconds()
+	t.Logf("%.0f files a second", rate)
+	if rate < 30 { // with other tests beside it on two cores
+		t.Errorf("%.0f files a second, want 30", rate)
+	}
 	sameDigests(t, a, b)
 	// The link is for one more; the right words do not give back what the wrong ones have used.
 	for range 3 {
@@ -339,39 +330,64 @@ func TestFilesBetweenBrowsersWithLyingServer(t *testing.T) {
 	b.await(patience, "end.warned > 0 && end.receiving.entries === null")
 }
 
-// TestFilesBetweenBrowsersOnThePages uses the pages as people do: choose, copy the link, accept, and find the file among the downloads.
+// watchPage counts what a page asks of its browser beside the files, and hides the page from itself when the test says so.
+const watchPage = `
+	window.watched = { asked: 0, told: [], awake: 0, hidden: false };
+	Object.defineProperty(navigator, "wakeLock", { value: { request: async () => { watched.awake++; return { release: async () => { watched.awake--; } }; } } });
+	Object.defineProperty(document, "visibilityState", { get: () => (watched.hidden ? "hidden" : "visible") });
+	window.Notification = class {
+		static permission = "default";
+		static async requestPermission() { watched.asked += navigator.userActivation.isActive ? 1 : 100; return (Notification.permission = "granted"); }
+		constructor(text) { watched.told.push(text); }
+	};`
+
+// TestFilesBetweenBrowsersOnThePages uses the pages as people do: drop files, copy the link, accept, and find them among the downloads. Meanwhile the screens stay on, and
+// who looks elsewhere is told of the end.
 func TestFilesBetweenBrowsersOnThePages(t *testing.T) {
 	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
 	chromium := browser.Start(t, browser.Chromium, browser.Options{})
-	a := &member{chromium.Open(t, node.HTTP+"/f/"), t, "sender"}
-	shot(t, a, "start")
-	a.await(patience, `deep('[data-testid="choose-files"]')`)
+	open := func(name, url string) *member {
+		m := &member{chromium.Open(t, ""), t, name}
+		if err := m.Preload(within(t, patience), watchPage); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Navigate(within(t, patience), url); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	ok := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := open("sender", node.HTTP+"/f/")
+	ok(a.Click(within(t, patience), `[data-testid="drop"] p`)) // a person has been here
 	a.do(patience, `const data = new DataTransfer();
 		data.items.add(new File([new Uint8Array(20 << 20).fill(7)], "바다.mov"));
 		data.items.add(new File(["hello"], "a.txt"));
-		const input = deep('[data-testid="choose-files"]');
-		input.files = data.files;
-		input.dispatchEvent(new Event("change"));`, nil)
+		deep('[data-testid="drop"]').dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, composed: true, cancelable: true }));`, nil)
 	var link string
-	if err := a.WaitForValue(within(t, patience), `deep('[data-testid="link"]')?.value`, &link); err != nil {
-		t.Fatal(err)
-	}
-	a.await(patience, `deep('[data-testid="code"]')`)
-	shot(t, a, "link")
-	b := &member{chromium.Open(t, link), t, "receiver"}
+	ok(a.WaitForValue(within(t, patience), `deep('[data-testid="link"]')?.value`, &link))
+	a.await(patience, `deep('[data-testid="code"]') && watched.asked === 1 && watched.awake === 1`)
+	b := open("receiver", link)
 	b.do(patience, catchDownloads, nil)
-	b.await(patience, `deep('[data-testid="accept"]')`)
-	shot(t, b, "offer")
-	if err := b.Click(within(t, patience), `[data-testid="accept"]`); err != nil {
-		t.Fatal(err)
+	b.await(patience, `deep('[data-testid="accept"]') && watched.asked === 0`)
+	ok(b.Click(within(t, patience), `[data-testid="accept"]`))
+	b.await(patience, `deep('[data-testid="page"]').dataset.phase !== "offer" && watched.asked === 1`)
+	b.await(patience, `watched.awake === 1 || watched.told.length === 1`)
+	for _, m := range []*member{a, b} {
+		m.do(patience, "watched.hidden = true", nil)
 	}
-	b.await(patience, `deep('[data-testid="page"]').dataset.phase !== "offer"`)
-	shot(t, b, "receiving")
 	b.await(4*patience, `deep('[data-testid="page"]').dataset.phase === "done"`)
-	shot(t, b, "done")
 	a.await(patience, `deep('[data-testid="receiver"]').dataset.done === "true"`)
-	shot(t, a, "sent")
+	for _, m := range []*member{a, b} {
+		m.await(patience, `watched.awake === 0 && watched.asked === 1`)
+	}
+	a.await(patience, `watched.told.join() === "Everything has arrived"`)
+	b.await(patience, `watched.told.join() === "All files have arrived"`)
 	var saved struct {
 		Name string
 		Size int
