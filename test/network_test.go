@@ -54,10 +54,10 @@ func (n *network) member(t testing.TB, b *browser.Browser, h *lab.Host, name str
 	return newMember(t, b, site+"/docs/", site, name)
 }
 
-// block makes the server unreachable: what is sent to it, and what it sends, is lost, until the returned function is called.
-func (n *network) block(t testing.TB) (unblock func()) {
+// block makes a host unreachable: what is sent to it, and what it sends, is lost, until the returned function is called.
+func block(t testing.TB, h *lab.Host) (unblock func()) {
 	t.Helper()
-	if err := n.server.NFT(`table inet outage {
+	if err := h.NFT(`table inet outage {
 chain in { type filter hook input priority filter; iifname != "lo" drop; }
 chain out { type filter hook output priority filter; oifname != "lo" drop; }
 }`); err != nil {
@@ -65,7 +65,7 @@ chain out { type filter hook output priority filter; oifname != "lo" drop; }
 	}
 	return func() {
 		t.Helper()
-		if err := n.server.NFT("delete table inet outage"); err != nil {
+		if err := h.NFT("delete table inet outage"); err != nil {
 			t.Fatal(err)
 		}
 	}

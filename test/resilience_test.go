@@ -101,7 +101,7 @@ func TestServerUnreachable(t *testing.T) {
 		m.do(patience, "await lab.watch(); lab.changes.length = 0; lab.id = lab.channel.me.id;", nil)
 	}
 
-	unblock := n.block(t)
+	unblock := block(t, n.server)
 	end := time.Now().Add(outage)
 	a.do(patience, `window.said = Promise.all(["one", "two", "three"].map((text) => lab.channel.sendChat(text)))`, nil)
 	for time.Now().Before(end) { // the outage itself is what is tested
@@ -190,6 +190,71 @@ func TestAddressChange(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestWiFiLostAndBack: one is out of reach for so long that the other begins anew, and comes back with an offer for the connection of before. Of the two
+// calls that it has, it is the polite side in one, and the other in the other.
+func TestWiFiLostAndBack(t *testing.T) {
+	t.Parallel()
+	const bar = 5 * time.Second // from the moment when the server is reached again
+	n := newNetwork(t)
+	away := n.Host("away", lab.HostConfig{Kind: lab.PortRestricted})
+	here := n.Host("here", lab.HostConfig{Kind: lab.PortRestricted})
+	roaming, staying := n.browser(t, browser.Chromium, away), n.browser(t, browser.Chromium, here)
+	type call struct{ gone, stays *member }
+	var both []call
+	for _, polite := range []bool{true, false} {
+		c := call{n.member(t, roaming, away, "Mina"), n.member(t, staying, here, "Jun")}
+		c.gone.Ignore("ERR_|WebSocket|Failed to fetch")
+		channel := fmt.Sprintf("%s.%v", channelName(t), polite)
+		c.gone.join(channel, nil)
+		// Of two peers the one with the smaller id is the polite one, and ids are random.
+		for {
+			c.stays.join(channel, nil)
+			var smaller bool
+			c.stays.do(patience, `return lab.peer("Mina").id < lab.channel.me.id`, &smaller)
+			if smaller == polite {
+				break
+			}
+			c.stays.do(patience, "await lab.channel.leave()", nil)
+			c.gone.await(patience, "lab.channel.peers.size === 0")
+		}
+		both = append(both, c)
+	}
+	for _, c := range both {
+		for _, m := range []*member{c.gone, c.stays} {
+			m.awaitMedia(2)
+			m.do(patience, "lab.before = lab.connections.length; lab.left.length = 0;", nil)
+		}
+	}
+	for _, c := range both {
+		c.gone.do(patience, "lab.states.length = lab.changes.length = 0", nil)
+	}
+	comeBack := block(t, away)
+	for _, c := range both {
+		c.stays.await(patience, "lab.connections.length > lab.before")
+	}
+	comeBack()
+	back := time.Now()
+	for _, c := range both {
+		for _, m := range []*member{c.gone, c.stays} {
+			m.await(patience, `lab.connections.length > lab.before && lab.connections.at(-1).connectionState === "connected"`)
+			m.awaitMore()
+		}
+	}
+	t.Logf("all is back after %v", time.Since(back).Round(time.Millisecond))
+	for _, c := range both {
+		var ms float64
+		c.gone.do(patience, `return lab.changes.findLast((c) => c.state === "connected").at - lab.states.find((s) => s.state === "joined").at`, &ms)
+		t.Logf("connected %.0f ms after the server was reached", ms)
+		if ms > float64(bar.Milliseconds()) {
+			t.Errorf("the connection was back %.0f ms after the server was reached, want at most %v", ms, bar)
+		}
+		chat(c.gone, "back", c.stays)
+		for _, m := range []*member{c.gone, c.stays} {
+			m.await(patience, `lab.left.length === 0 && lab.connections.filter((c) => c.connectionState !== "closed").length === 1`)
+		}
 	}
 }
 
