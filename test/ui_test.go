@@ -464,8 +464,9 @@ func axeScript(t *testing.T) string {
 func examine(v *visitor, state string) {
 	v.t.Helper()
 	var faults []string
-	v.ask(`await new Promise((done) => setTimeout(done, 400)); // what slides in has arrived
-		const result = await axe.run(document, { resultTypes: ["violations"] });
+	// What slides in has arrived.
+	v.await(`deepAll("*").flatMap((e) => e.getAnimations()).every((a) => a.playState === "finished" || a.effect.getComputedTiming().endTime === Infinity)`)
+	v.ask(`const result = await axe.run(document, { resultTypes: ["violations"] });
 		const faults = result.violations.flatMap((v) => v.nodes.map((n) => v.id + ": " + n.target.flat(9).join(" ") + ": " + n.failureSummary));
 		for (const e of deepAll("button, a, input, select, textarea")) {
 			const r = e.getBoundingClientRect();
