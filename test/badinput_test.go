@@ -344,6 +344,7 @@ func TestClientThatNeverReads(t *testing.T) {
 	sender := joinWire(ctx, t, node.HTTP, "deaf", "sender")
 
 	var worst time.Duration
+	began := time.Now()
 	text := strings.Repeat("x", 16<<10)
 	gone := false
 	seq := 0
@@ -386,9 +387,20 @@ func TestClientThatNeverReads(t *testing.T) {
 	if worst > 2*time.Second {
 		t.Errorf("a message took %v to a client that reads", worst)
 	}
-	// What the deaf one finds when it reads at last ends with the reason.
-	if m := deaf.await(ctx, "bye"); m.code() != "mailbox_full" {
-		t.Errorf("got %v, want mailbox_full", m)
+	// What the deaf one finds when it reads at last ends with the reason. On a machine that is so busy that a write has been stuck for ten seconds before the mailbox was full, that is another
+	// one, or it comes too late to hear it.
+	inTime := time.Since(began) < 10*time.Second
+	for {
+		m, err := deaf.next(ctx)
+		if err != nil && inTime {
+			t.Errorf("no reason: %v", err)
+		}
+		if m.kind() == "bye" && m.code() != "mailbox_full" && (inTime || m.code() != "slow_client") {
+			t.Errorf("got %v, want mailbox_full", m)
+		}
+		if err != nil || m.kind() == "bye" {
+			break
+		}
 	}
 	wantHealthy(t, node)
 }

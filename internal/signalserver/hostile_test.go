@@ -476,7 +476,8 @@ func TestSlowClientIsTold(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := start(t, channel.Config{MailboxBytes: 64 << 20}, signalserver.Config{WriteTimeout: time.Second, MessagesPerSecond: 1e6, MessageBurst: 1e6})
+			t.Parallel()
+			s := start(t, channel.Config{MailboxBytes: 64 << 20}, signalserver.Config{WriteTimeout: 3 * time.Second, MessagesPerSecond: 1e6, MessageBurst: 1e6})
 			sender := s.join(t, "demo", as("sender"))
 			next, refused := open(t, s)
 			m, _ := next()
