@@ -281,7 +281,8 @@ export interface WholeBlock {
 /** Puts the blocks of one lane together. `sizeOf` gives the size of a file, or `undefined` if there is none of this number. */
 export class Assembler {
 	readonly #sizeOf: (file: number) => number | null | undefined;
-	#current: { part: Part; bytes: Uint8Array<ArrayBuffer>; got: number } | null = null;
+	/** The hash is a copy: a view would keep the part's memory for as long as somebody has the hash. */
+	#current: { part: Part; hash: Uint8Array; bytes: Uint8Array<ArrayBuffer>; got: number } | null = null;
 
 	constructor(sizeOf: (file: number) => number | null | undefined) {
 		this.#sizeOf = sizeOf;
@@ -297,7 +298,7 @@ export class Assembler {
 			if (size === null ? part.length > blockLength(sizeLimit, 0) : part.length !== blockLength(size, part.block))
 				throw malformed();
 			if (size !== null && part.block >= blockCount(size)) throw malformed();
-			current = { part, bytes: new Uint8Array(part.length), got: 0 };
+			current = { part, hash: part.hash.slice(), bytes: new Uint8Array(part.length), got: 0 };
 		}
 		const { part: first } = current;
 		if (
@@ -315,6 +316,6 @@ export class Assembler {
 			return null;
 		}
 		this.#current = null;
-		return { file: part.file, block: part.block, hash: first.hash, bytes: current.bytes };
+		return { file: part.file, block: part.block, hash: current.hash, bytes: current.bytes };
 	}
 }
