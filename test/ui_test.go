@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -203,6 +204,142 @@ func TestTwoPeopleMeet(t *testing.T) {
 		jun.shows("ended")
 		mina.shows("alone")
 	})
+}
+
+// TestTheRestOfTheControls presses what the other tests leave: everything of the menu, the devices, and the shortcuts.
+func TestTheRestOfTheControls(t *testing.T) {
+	t.Parallel()
+	programs := map[string]string{"ffprobe": "", "zbarimg": ""}
+	for name := range programs {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			lab.Missing(t, "%v", err)
+		}
+		programs[name] = path
+	}
+	node := serve(t, lab.NodeConfig{})
+	chromium := browser.Start(t, browser.Chromium, browser.Options{Args: []string{"--use-fake-device-for-media-stream=fps=30,device-count=3"}})
+	link := node.HTTP + "/c/" + channelName(t)
+	mina, jun := calls(t, chromium, link)
+	item := func(id string) {
+		t.Helper()
+		mina.click("more")
+		mina.click(id)
+	}
+
+	// Shortcuts.
+	mina.press("v")
+	jun.tile("Mina", `!tile.querySelector("video")`)
+	mina.press("v")
+	jun.sees("Mina", "camera")
+	mina.press("l")
+	mina.await(`deep(".stage").dataset.layout === "grid"`)
+	mina.press("l")
+	mina.await(`deep("madang-call").layout === "spotlight"`)
+	mina.press("?")
+	mina.shows("dialog-help")
+	mina.press("Escape")
+	mina.await(`!deep("dialog")`)
+	mina.await(`Number(deep(".vol").style.getPropertyValue("--level")) > 0`) // the microphone is heard
+	mina.press("m")
+	jun.tile("Mina", `tile.ariaLabel.includes("microphone off")`)
+	mina.ask(`window.said = []; deep("madang-call").session.media.on("changed", ({ audio }) => said.push(audio));`, nil)
+	mina.press("Space") // held, one talks
+	mina.await(`said.join() === "on,muted"`)
+	mina.press("m")
+
+	// The whole screen, and a picture beside it.
+	mina.ask("window.height = innerHeight", nil)
+	mina.press("f")
+	mina.await(`document.fullscreenElement === deep("madang-call")`)
+	item("fullscreen")
+	mina.await(`document.fullscreenElement === null && innerHeight === height`)
+	// A browser without a screen has no other window to show it in: what is asked for is looked at.
+	mina.ask(`HTMLVideoElement.prototype.requestPictureInPicture = async function () { window.beside = this.closest(".tile").dataset.name; };`, nil)
+	item("pip")
+	mina.await(`window.beside === "Jun"`)
+
+	// What is saved.
+	mina.ask(`const blobs = new Map();
+		const make = URL.createObjectURL;
+		URL.createObjectURL = (blob) => { const url = make(blob); blobs.set(url, blob); return url; };
+		window.files = [];
+		HTMLAnchorElement.prototype.click = async function () {
+			const bytes = new Uint8Array(await blobs.get(this.href).arrayBuffer());
+			files.push({ name: this.download, data: btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join("")) });
+		};`, nil)
+	saved := func(kind string) string {
+		t.Helper()
+		var file struct {
+			Name string
+			Data []byte
+		}
+		mina.check(mina.WaitForValue(within(t, patience), "window.files.shift()", &file))
+		if ok, _ := filepath.Match(channelName(t)+"-20??-??-??-??-??-??."+kind, file.Name); !ok {
+			t.Errorf("saved as %q", file.Name)
+		}
+		path := filepath.Join(t.TempDir(), file.Name)
+		if err := os.WriteFile(path, file.Data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	probe := func(path string) string {
+		t.Helper()
+		out, err := exec.CommandContext(t.Context(), programs["ffprobe"], "-v", "error", "-count_packets", "-of", "csv=p=0",
+			"-show_entries", "stream=codec_name,width,height,nb_read_packets", path).Output()
+		if err != nil {
+			t.Fatalf("ffprobe: %v", err)
+		}
+		return string(out)
+	}
+	item("snapshot")
+	if got := probe(saved("png")); !strings.HasPrefix(got, "png,") || strings.HasPrefix(got, "png,0,") {
+		t.Errorf("the snapshot is %q", got)
+	}
+	item("record")
+	mina.reads("recording", "0:03")
+	item("record")
+	mina.await(`!deep('[data-testid="recording"]')`)
+	got := map[string]int{} // packets of each stream
+	for stream := range strings.FieldsSeq(probe(saved("webm"))) {
+		if at := strings.LastIndex(stream, ","); at >= 0 {
+			got[stream[:at]], _ = strconv.Atoi(stream[at+1:])
+		}
+	}
+	if got["vp9,1280,720"] < 5 || got["opus"] < 30 { // a busy machine draws few pictures
+		t.Errorf("of three seconds recorded there is %v", got)
+	}
+
+	// Another camera, and another speaker.
+	for _, kind := range []string{"camera", "speaker"} {
+		mina.click(map[string]string{"camera": "camera-menu", "speaker": "mic-menu"}[kind])
+		var id string
+		mina.check(mina.WaitForValue(within(t, patience), fmt.Sprintf(`deepAll('[data-testid="device-%s"]:not(:checked)').at(-1)?.value`, kind), &id))
+		mina.check(mina.Click(within(t, patience), fmt.Sprintf(`[data-testid="device-%s"][value=%s]`, kind, js(id))))
+		if kind == "camera" {
+			mina.await(`deep("madang-call").session.media.camera.getSettings().deviceId === %s`, js(id))
+			jun.sees("Mina", "camera")
+		} else {
+			mina.await(`deep("audio").sinkId === %s`, js(id))
+		}
+		mina.press("Escape")
+		mina.await(`!deep(".pop")`)
+	}
+
+	// The invitation, as another phone reads it.
+	mina.press("i")
+	mina.shows("dialog-invite")
+	picture, err := mina.Screenshot(within(t, patience))
+	mina.check(err)
+	file := filepath.Join(t.TempDir(), "invitation.png")
+	if err := os.WriteFile(file, picture, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read, err := exec.CommandContext(t.Context(), programs["zbarimg"], "-q", "--raw", file).Output()
+	if err != nil || strings.TrimSpace(string(read)) != link {
+		t.Errorf("the code says %q (%v), want %s", read, err, link)
+	}
 }
 
 // TestCallWithKeysAlone: nothing needs a mouse, the focus goes through everything in a sensible order, and each stop says what it is.

@@ -183,9 +183,9 @@ lab.codecs = async (kind) => {
 // What the camera sends, in bits per second over the next `ms`.
 lab.sends = async (ms) => {
 	const connection = connections.findLast((c) => c.connectionState === "connected");
+	const sender = connection.getSenders().find((s) => s.track && s.track === lab.local.camera);
 	const read = async () => {
-		for (const s of (await connection.getStats()).values())
-			if (s.type === "outbound-rtp" && s.kind === "video") return s;
+		for (const s of (await sender.getStats()).values()) if (s.type === "outbound-rtp") return s;
 	};
 	const before = await read();
 	for (;;) {
@@ -202,17 +202,21 @@ const base64 = async (blob) => {
 	return btoa(text);
 };
 
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
 // A recording of some tracks.
 lab.record = async (tracks, seconds) => {
+	const from = performance.now();
 	const recording = sdk.record(tracks);
-	await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+	await pause(seconds * 1000);
 	const blob = await recording.stop();
-	return { type: blob.type, data: await base64(blob) };
+	return { type: blob.type, data: await base64(blob), seconds: (performance.now() - from) / 1000 };
 };
 
-// In pieces, and from the first one on: where sounds are mixed, it comes when the browser's sound system runs.
+// In pieces, with a pause after the first one, and `seconds` from then on: where sounds are mixed, it comes when the browser's sound system runs.
 lab.recordPieces = async (tracks, seconds) => {
 	const pieces = [];
+	const from = performance.now();
 	const recording = await new Promise((resolve) => {
 		const made = sdk.record(tracks, {
 			onData: (piece) => {
@@ -221,9 +225,16 @@ lab.recordPieces = async (tracks, seconds) => {
 			},
 		});
 	});
-	await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+	const paused = performance.now();
+	recording.pause();
+	await pause(2_000);
+	if (recording.state !== "paused") throw new Error(`a paused recording is ${recording.state}`);
+	recording.resume();
+	const pausedMs = performance.now() - paused;
+	await pause((seconds - 1) * 1000);
 	await recording.stop();
-	return { type: recording.mimeType, data: await base64(new Blob(pieces)) };
+	const recordedMs = performance.now() - from - pausedMs;
+	return { type: recording.mimeType, data: await base64(new Blob(pieces)), seconds: recordedMs / 1000 };
 };
 
 lab.snapshot = async (track) => base64(await sdk.snapshot(track));
