@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/madang-rtc/madang/internal/lab"
 	"github.com/madang-rtc/madang/internal/lab/browser"
@@ -224,6 +225,9 @@ func TestTheRestOfTheControls(t *testing.T) {
 	item := func(id string) {
 		t.Helper()
 		mina.click("more")
+		for mina.WaitFor(within(t, 3*time.Second), `visible(deep('[role="menu"]'))`) != nil {
+			mina.click("more") // the window has changed its size under the finger
+		}
 		mina.click(id)
 	}
 
