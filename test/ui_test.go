@@ -225,7 +225,7 @@ func TestTheRestOfTheControls(t *testing.T) {
 	item := func(id string) {
 		t.Helper()
 		mina.click("more")
-		for mina.WaitFor(within(t, 3*time.Second), `visible(deep('[role="menu"]'))`) != nil {
+		for tries := 0; tries < 10 && mina.WaitFor(within(t, 3*time.Second), `visible(deep('[role="menu"]'))`) != nil; tries++ {
 			mina.click("more") // the window has changed its size under the finger
 		}
 		mina.click(id)
