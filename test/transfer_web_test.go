@@ -518,8 +518,7 @@ func TestFilesIntoAChosenPlace(t *testing.T) {
 	}
 }
 
-// TestFilesWhenTheStorageEnds: what a browser says of its storage is not all true (Chromium reports the same for everybody), so it may end in the middle.
-// The user is told, nothing looks complete, and what came is kept for another attempt.
+// TestFilesWhenTheStorageEnds: others may fill the storage after a transfer has begun. The user is told, nothing looks complete, and what came is kept for another attempt.
 func TestFilesWhenTheStorageEnds(t *testing.T) {
 	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
@@ -527,22 +526,25 @@ func TestFilesWhenTheStorageEnds(t *testing.T) {
 	a := newEnd(t, chromium, node.HTTP, "sender")
 	link := a.send([]sent{{"film.mkv", 24<<20 + 7, 1}}, nil)
 	b := &member{chromium.Open(t, node.HTTP+"/f/"), t, "receiver"}
-	if err := b.LimitStorage(within(t, patience), 10<<20); err != nil {
+	if err := b.LimitStorage(within(t, patience), 60<<20); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Navigate(within(t, patience), link); err != nil {
 		t.Fatal(err)
 	}
 	b.do(patience, catchDownloads, nil)
+	a.do(patience, "end.sending.pause()", nil)
 	if err := b.Click(within(t, patience), `[data-testid="accept"]`); err != nil {
 		t.Fatal(err)
 	}
+	a.await(patience, "end.sending.receivers.some(({ accepted }) => accepted)")
+	b.do(patience, `const filler = await (await (await navigator.storage.getDirectory()).getFileHandle("filler", { create: true })).createWritable();
+		await filler.write(new Uint8Array(45 << 20)); await filler.close();`, nil)
+	a.do(patience, "end.sending.resume()", nil)
 	b.await(2*patience, `deep('[data-testid="error"]')?.dataset.code === "disk_full"`)
 	shot(t, b, "storage-ended")
 	b.await(patience, `downloads.length === 0`)
-	if err := b.LimitStorage(within(t, patience), 100<<20); err != nil {
-		t.Fatal(err)
-	}
+	b.do(patience, `await (await navigator.storage.getDirectory()).removeEntry("filler")`, nil)
 	if err := b.Click(within(t, patience), `[data-testid="retry"]`); err != nil {
 		t.Fatal(err)
 	}

@@ -623,6 +623,7 @@ func examine(v *visitor, state string) {
 
 // TestPagesAreAccessible looks at every state of the pages for calls, in both languages, light and dark, on a desk and on a phone.
 func TestPagesAreAccessible(t *testing.T) {
+	t.Parallel()
 	axe := axeScript(t)
 	node := serve(t, lab.NodeConfig{})
 	chromium := browser.Start(t, browser.Chromium, browser.Options{})

@@ -187,9 +187,10 @@ export class StagingStore implements Store {
 		if (this.#failure) throw this.#failure;
 		const access = await this.#handle(file);
 		const written = access.write(bytes, { at: block * blockBytes });
-		// Chromium loses the files of a private window in a sleep of ten minutes: it then says that it has read and written 2^32 - 4 bytes, and that they are 2^64 - 4 long.
-		if (written > bytes.length) throw new DOMException("the browser has lost the file", "InvalidStateError");
-		if (written < bytes.length) throw new DOMException("the disk took only a part", "QuotaExceededError");
+		// For an error in a private window Chromium gives 2^32 - 4 bytes. It may have lost the file, as in a sleep of ten minutes: the size is 2^64 - 4 then.
+		if (written > bytes.length && !Number.isSafeInteger(access.getSize()))
+			throw new DOMException("the browser has lost the file", "InvalidStateError");
+		if (written !== bytes.length) throw new DOMException("the disk took only a part", "QuotaExceededError");
 		this.#dirty.add(file);
 		this.#pending.push({ file, block, hash });
 		this.#pendingBytes += bytes.length;

@@ -56,14 +56,20 @@ export async function recall(files: string): Promise<Remembered | null> {
 	return former && Date.now() - former.atMs < weekMs && (await claim(former)) ? former : null;
 }
 
+/** A page that is left lets go of its lock a little later, and the next one may be this page, loaded again. */
+const leaveMs = 2_000;
+
 /** A page that sends has a lock on it. */
 export function claim({ ticket }: Pick<Remembered, "ticket">): Promise<boolean> {
 	if (!navigator.locks) return Promise.resolve(true); // a page without https
 	return new Promise((resolve) => {
-		void navigator.locks.request(`madang-sending-${ticket.id}`, { ifAvailable: true }, (lock) => {
-			resolve(lock !== null);
-			return lock ? new Promise(() => {}) : undefined; // until the page is left
-		});
+		const held = () => {
+			resolve(true);
+			return new Promise(() => {}); // until the page is left
+		};
+		navigator.locks
+			.request(`madang-sending-${ticket.id}`, { signal: AbortSignal.timeout(leaveMs) }, held)
+			.catch(() => resolve(false));
 	});
 }
 
