@@ -180,10 +180,10 @@ func TestDiskFull(t *testing.T) {
 		if !strings.Contains(refused, "error:") || !strings.Contains(refused, "storage") && !strings.Contains(refused, "disk") {
 			t.Errorf("got %q, want an error that speaks of the disk", refused)
 		}
-		if status, body := metricsOf(t, node.HTTP+"/readyz", nil); status != http.StatusServiceUnavailable || !strings.Contains(body, "database") {
+		if status, body := get(t, node.HTTP+"/readyz", nil); status != http.StatusServiceUnavailable || !strings.Contains(body, "database") {
 			t.Errorf("with a full disk /readyz says %d %q, want 503", status, body)
 		}
-		if status, _ := metricsOf(t, node.HTTP+"/healthz", nil); status != http.StatusOK {
+		if status, _ := get(t, node.HTTP+"/healthz", nil); status != http.StatusOK {
 			t.Errorf("with a full disk /healthz says %d, want 200: a restart would end the calls", status)
 		}
 		if err := os.Remove(filler); err != nil {
@@ -193,7 +193,7 @@ func TestDiskFull(t *testing.T) {
 			t.Errorf("after there was room again: %v: %s", err, out)
 		}
 		for { // an answer is kept for a second
-			if status, _ := metricsOf(t, node.HTTP+"/readyz", nil); status == http.StatusOK {
+			if status, _ := get(t, node.HTTP+"/readyz", nil); status == http.StatusOK {
 				break
 			}
 			select {
@@ -463,7 +463,7 @@ func TestSlowClientIsToldAndComesBack(t *testing.T) {
 		}
 	}
 	for {
-		_, metrics := metricsOf(t, node.HTTP+"/metrics", nil)
+		_, metrics := get(t, node.HTTP+"/metrics", nil)
 		if strings.Contains(metrics, `madang_links_total{outcome="slow"} 2`) {
 			break
 		}

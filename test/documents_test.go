@@ -88,7 +88,7 @@ func TestTheOperationsGuideNamesEveryMetric(t *testing.T) {
 	if status, got := request(t, http.DefaultClient, "PUT", node.HTTP+"/v1/depots/abcdefghij234567", message{"key": project.SandboxKey, "upload": hash, "read": hash}, nil); status != http.StatusOK {
 		t.Fatalf("make a depot: %d %v", status, got)
 	}
-	status, metrics := metricsOf(t, node.HTTP+"/metrics", nil)
+	status, metrics := get(t, node.HTTP+"/metrics", nil)
 	if status != http.StatusOK {
 		t.Fatalf("got %d %s", status, metrics)
 	}
@@ -103,28 +103,6 @@ func TestTheOperationsGuideNamesEveryMetric(t *testing.T) {
 	if len(want) == 0 || !slices.Equal(got, want) {
 		t.Errorf("docs/operations.md names the metrics\n%v, want\n%v", got, want)
 	}
-}
-
-// metricsOf asks for metrics.
-func metricsOf(t testing.TB, url string, header http.Header) (status int, body string) {
-	t.Helper()
-	r, err := http.NewRequestWithContext(within(t, patience), http.MethodGet, url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, values := range header {
-		r.Header[name] = values
-	}
-	res, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res.StatusCode, string(b)
 }
 
 // TestWhoReadsMetrics: the administrator does, and in development what runs on the same machine.
@@ -152,7 +130,7 @@ func TestWhoReadsMetrics(t *testing.T) {
 		"another token":                 {production.HTTP + "/metrics", bearer("mad_" + strings.Repeat("x", 52)), 401, `"key_unknown"`},
 		"a server key":                  {production.HTTP + "/metrics", key, 403, `"forbidden"`},
 	} {
-		if status, body := metricsOf(t, test.url, test.header); status != test.status || !strings.Contains(body, test.want) {
+		if status, body := get(t, test.url, test.header); status != test.status || !strings.Contains(body, test.want) {
 			t.Errorf("%s: got %d %.300s, want %d and %s", name, status, body, test.status, test.want)
 		}
 	}

@@ -33,21 +33,9 @@ type playrtcToken struct {
 // playrtcCall sends what a page sends.
 func playrtcCall(t *testing.T, method, url, key, origin string) (token playrtcToken, h http.Header, status int) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(within(t, patience), method, url, strings.NewReader(`{"channel":{"channelName":"yard"},"env":{},"nag":{"userExpires":"86000"}}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header = http.Header{"Tdcprojectkey": {key}, "Origin": {origin}, "Content-Type": {"application/json; charset=UTF-8"}}
-	res, err := http.DefaultTransport.RoundTrip(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = json.Unmarshal(b, &token) // the script is none
+	res, answer := roundTrip(t, http.DefaultTransport.RoundTrip, method, url, strings.NewReader(`{"channel":{"channelName":"yard"},"env":{},"nag":{"userExpires":"86000"}}`),
+		http.Header{"Tdcprojectkey": {key}, "Origin": {origin}, "Content-Type": {"application/json; charset=UTF-8"}})
+	_ = json.Unmarshal(answer, &token) // the script is none
 	if res.Header.Get("Access-Control-Allow-Origin") != "*" {
 		t.Errorf("%s %s: %d without Access-Control-Allow-Origin", method, url, res.StatusCode)
 	}

@@ -37,6 +37,33 @@ func administer(t testing.TB, node *lab.Node, method, path string, in message) (
 	return out
 }
 
+// roundTrip sends a request by `do` and reads the whole answer.
+func roundTrip(t testing.TB, do func(*http.Request) (*http.Response, error), method, url string, body io.Reader, header http.Header) (res *http.Response, answer []byte) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(within(t, patience), method, url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if header != nil {
+		r.Header = header.Clone()
+	}
+	if res, err = do(r); err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if answer, err = io.ReadAll(res.Body); err != nil {
+		t.Fatal(err)
+	}
+	return res, answer
+}
+
+// get reads what is at an address.
+func get(t testing.TB, url string, header http.Header) (status int, body string) {
+	t.Helper()
+	res, answer := roundTrip(t, http.DefaultClient.Do, http.MethodGet, url, nil, header)
+	return res.StatusCode, string(answer)
+}
+
 // request sends JSON and reads JSON.
 func request(t testing.TB, client *http.Client, method, url string, in message, header http.Header) (status int, out message) {
 	t.Helper()
@@ -44,27 +71,14 @@ func request(t testing.TB, client *http.Client, method, url string, in message, 
 	if in != nil {
 		body = strings.NewReader(js(in))
 	}
-	r, err := http.NewRequestWithContext(within(t, patience), method, url, body)
-	if err != nil {
-		t.Fatal(err)
+	if header = header.Clone(); header == nil {
+		header = http.Header{}
 	}
-	r.Header = header.Clone()
-	if r.Header == nil {
-		r.Header = http.Header{}
-	}
-	r.Header.Set("Content-Type", "application/json")
-	res, err := client.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(b) > 0 {
-		if err := json.Unmarshal(b, &out); err != nil {
-			t.Fatalf("%s %s: %d %q: %v", method, url, res.StatusCode, b, err)
+	header.Set("Content-Type", "application/json")
+	res, answer := roundTrip(t, client.Do, method, url, body, header)
+	if len(answer) > 0 {
+		if err := json.Unmarshal(answer, &out); err != nil {
+			t.Fatalf("%s %s: %d %q: %v", method, url, res.StatusCode, answer, err)
 		}
 	}
 	return res.StatusCode, out
@@ -445,7 +459,7 @@ func TestRelayBandwidthIsBounded(t *testing.T) {
 		if got < 10_000 || got > 45_000 {
 			t.Errorf("with 20,000 bytes a second %d arrived in one", got)
 		}
-		if _, metrics := metricsOf(t, node.HTTP+"/metrics", nil); !regexp.MustCompile(`madang_relay_dropped_total\{reason="bandwidth"\} [1-9]`).MatchString(metrics) {
+		if _, metrics := get(t, node.HTTP+"/metrics", nil); !regexp.MustCompile(`madang_relay_dropped_total\{reason="bandwidth"\} [1-9]`).MatchString(metrics) {
 			t.Error("what was dropped is not counted")
 		}
 		administer(t, node, "PATCH", "/v1/projects/sandbox", message{"settings": message{"relayBytesPerSecond": 0}})

@@ -23,15 +23,21 @@ import (
 	"time"
 )
 
-// tool finds one of coturn's client programs. Without it a test is skipped, but not in CI.
+// missing skips a test for which this machine lacks something, but not in CI.
+func missing(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+// tool finds one of coturn's client programs.
 func tool(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%s is missing: install coturn", name)
-		}
-		t.Skipf("%s is missing: install coturn", name)
+		missing(t, "%s is missing: install coturn", name)
 	}
 	return path
 }
