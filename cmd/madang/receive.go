@@ -25,6 +25,12 @@ type receiveCmd struct {
 	Most int      `name:"max-lanes" help:"Use no more than this many connections at once. Default: as many as help." placeholder:"N"`
 }
 
+// Help is for --help, below the first line.
+func (c *receiveCmd) Help() string {
+	return "Stopped, it leaves NAME" + transfer.PartSuffix + " for each file that was begun, and a journal, .madang-ID.journal. The same command in the same folder goes on from there. " +
+		"Remove both if you do not want the rest."
+}
+
 func (c *receiveCmd) Run(ctx context.Context, s streams) error {
 	server := c.server(s)
 	for _, p := range c.Only {

@@ -327,6 +327,13 @@ func TestSendAndReceiveSayWhatIsWrong(t *testing.T) {
 	node := startNode(t)
 	here := t.TempDir()
 	write(t, filepath.Join(here, "a"), "a")
+	huge := make([]string, 5)
+	for i := range huge { // with holes
+		huge[i] = write(t, filepath.Join(here, "huge", fmt.Sprint(i)), "")
+		if err := os.Truncate(huge[i], 15<<40); err != nil {
+			t.Fatal(err)
+		}
+	}
 	nobody := transfer.NewTicket().Link(node)
 	for name, c := range map[string]struct {
 		args []string
@@ -340,6 +347,8 @@ func TestSendAndReceiveSayWhatIsWrong(t *testing.T) {
 		"no pattern":            {[]string{"receive", nobody, here, "--only", "[a"}, 2, "is not a pattern"},
 		"no server":             {[]string{"receive", transfer.NewTicket().Link("http://127.0.0.1:1"), here}, 1, "No Madang server answers"},
 		"no code":               {[]string{"receive", "1-no-code", here, "--server", node}, 1, "code_spent"},
+		"too much":              {append([]string{"send", "--server", node}, huge...), 1, "16 TiB in a file, 64 TiB in all"},
+		"a stream's name":       {[]string{"send", "-", "--as", "a/../b", "--server", node}, 1, "cannot be the name of a file"},
 		"unknown flag":          {[]string{"send", here, "--form", "x"}, 2, "unknown flag"},
 	} {
 		r := start(t, nil, c.args...)
@@ -348,7 +357,12 @@ func TestSendAndReceiveSayWhatIsWrong(t *testing.T) {
 			t.Errorf("%s: got %q and %q, want %q on standard error alone", name, r.stdout.String(), r.stderr.String(), c.want)
 		}
 	}
-	r := start(t, nil, "receive", "1-no-code", here, "--server", node, "--json")
+	r := start(t, nil, "receive", "--help")
+	r.exits(0)
+	if help := r.stdout.String(); !strings.Contains(help, transfer.PartSuffix) || !strings.Contains(help, ".journal") {
+		t.Errorf("--help does not explain what is left of a transfer: %q", help)
+	}
+	r = start(t, nil, "receive", "1-no-code", here, "--server", node, "--json")
 	r.exits(1)
 	if !strings.Contains(r.stdout.String(), `"event":"failed"`) {
 		t.Errorf("--json: got %q", r.stdout.String())

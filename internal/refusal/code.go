@@ -59,6 +59,7 @@ const (
 	DepotExpired        Code = "depot_expired"        // The server has kept the files as long as it may, and has removed them. Ask the sender to send them again.
 	SourceChanged       Code = "source_changed"       // The file was changed while it was being sent.
 	SourceUnreadable    Code = "source_unreadable"    // The sender cannot read the file.
+	TooLarge            Code = "too_large"            // A transfer carries at most 16 TiB in a file, 64 TiB in all, and a million files.
 	Corrupt             Code = "corrupt"              // What arrived is not what was sent.
 	PathUnsafe          Code = "path_unsafe"          // A file name would lead out of the folder. Nothing was written.
 	DiskFull            Code = "disk_full"            // The disk is full. Make room and try again: what has arrived is kept.

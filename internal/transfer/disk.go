@@ -26,7 +26,9 @@ import (
 // What a receiver keeps while files are on their way: for each file NAME.madang-part beside its final place, and one journal for all, .madang-ID.journal, in the folder
 // that the user named. Both vanish when everything is there.
 const (
-	partSuffix    = ".madang-part"
+	// PartSuffix ends the name of a file that has not arrived yet.
+	PartSuffix = ".madang-part"
+
 	flushBytes    = 16 << 20
 	flushEach     = time.Second
 	flushParallel = 8
@@ -52,6 +54,7 @@ type disk struct {
 	unsaved int
 	flushMu sync.Mutex
 	folders map[string]bool
+	broken  error // a write or flush that failed: what came after it in the journal might not be read again, and the system may not say it a second time
 }
 
 type diskFile struct {
@@ -73,9 +76,9 @@ type oldFile struct {
 	lost   bool // nothing is
 }
 
-// is reports whether it is this entry, and has not changed.
+// is reports whether it is this entry, and has not changed. A stream's size is known to only one of both where this end was stopped before its end, or hears of it from another place now.
 func (o *oldFile) is(e Entry) bool {
-	return o.id.Path == e.Path && o.id.Size == e.size() && o.id.MtimeMs == e.MtimeMs
+	return o.id.Path == e.Path && (o.id.Size == e.size() || o.id.Size < 0 || e.Size == nil) && o.id.MtimeMs == e.MtimeMs
 }
 
 type fileIdentity struct {
@@ -223,12 +226,12 @@ func (d *disk) prove(ctx context.Context, from uint32, entries []Entry) {
 	for k, e := range entries {
 		d.mu.Lock()
 		o := d.old[from+uint32(k)]
-		due := o != nil && !o.final && !o.proven && o.is(e)
+		due := o != nil && !o.proven && o.is(e)
 		d.mu.Unlock()
 		if !due {
 			continue
 		}
-		hashes, found := d.verify(ctx, o)
+		hashes, found := d.verify(ctx, o, e)
 		if ctx.Err() != nil {
 			return
 		}
@@ -238,16 +241,27 @@ func (d *disk) prove(ctx context.Context, from uint32, entries []Entry) {
 	}
 }
 
-// verify gives the hashes of what is there, and whether anything is.
-func (d *disk) verify(ctx context.Context, o *oldFile) (good []Hash, found bool) {
-	file, err := d.root.Open(o.id.Name + partSuffix)
+// verify gives the hashes of what is there, in the partial file or in the final one, and whether anything is.
+func (d *disk) verify(ctx context.Context, o *oldFile, e Entry) (good []Hash, found bool) {
+	file, err := d.root.Open(o.id.Name + PartSuffix)
+	if err != nil && o.final {
+		file, err = d.root.Open(o.id.Name)
+	}
 	if err != nil {
 		return nil, false
 	}
 	defer file.Close()
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, false
+	}
+	size := max(o.id.Size, e.size())
 	good = make([]Hash, len(o.hashes))
+	if size >= 0 {
+		good = good[:min(len(good), int(blocks(size)))]
+	}
 	buf := make([]byte, BlockSize)
-	for i, h := range o.hashes {
+	for i := range good {
+		h := o.hashes[i]
 		if h == (Hash{}) {
 			continue
 		}
@@ -255,8 +269,8 @@ func (d *disk) verify(ctx context.Context, o *oldFile) (good []Hash, found bool)
 			return nil, true
 		}
 		n := BlockSize
-		if o.id.Size >= 0 {
-			n = blockLength(o.id.Size, uint32(i))
+		if size >= 0 {
+			n = blockLength(size, uint32(i))
 		}
 		got, err := file.ReadAt(buf[:n], int64(i)*BlockSize)
 		if (err == nil || errors.Is(err, io.EOF)) && sha256.Sum256(buf[:got]) == h {
@@ -275,7 +289,7 @@ func (d *disk) claim(i uint32, e Entry) ([]Hash, error) {
 	if o != nil && !o.is(e) {
 		// The sender has another file now. What was kept of the former one is worth nothing.
 		if !o.final {
-			d.root.Remove(o.id.Name + partSuffix)
+			d.root.Remove(o.id.Name + PartSuffix)
 		}
 		o = nil
 	}
@@ -285,29 +299,45 @@ func (d *disk) claim(i uint32, e Entry) ([]Hash, error) {
 		return nil, nil
 	}
 	f.name = o.id.Name
-	if o.final {
-		if _, err := d.root.Lstat(f.name + partSuffix); err == nil {
-			d.ours[f.name] = false // what has the name came meanwhile, if anything
-			if err := d.nameLocked(f); err != nil {
-				return nil, err
-			}
-		}
+	if f.entry.Size = nil; o.id.Size >= 0 { // as the journal has it: a record with another one would begin the file anew
+		f.entry.Size = &o.id.Size
+	}
+	if !o.proven {
+		hashes, found := d.verify(context.Background(), o, e)
+		o.hashes, o.lost, o.proven = hashes, !found, true
+	}
+	if size := e.size(); size >= 0 {
+		o.hashes = o.hashes[:min(len(o.hashes), int(blocks(size)))] // it may have become known since
+	}
+	f.begun = !o.lost
+	if !o.final {
+		return o.hashes, nil
+	}
+	_, err := d.root.Lstat(f.name + PartSuffix)
+	partial := err == nil
+	whole := !o.lost && !slices.Contains(o.hashes, Hash{}) && (e.Size == nil || len(o.hashes) == int(blocks(*e.Size)))
+	if partial || !whole {
+		d.ours[f.name] = false // what has the name came meanwhile, or was changed since
+	}
+	switch {
+	case partial && whole:
+		return o.hashes, d.nameLocked(f)
+	case partial:
+		return o.hashes, nil
+	case whole:
 		if info, err := d.root.Lstat(f.name); err == nil && info.Mode().IsRegular() && (e.Size == nil || info.Size() == *e.Size) {
 			f.done = true
 			return o.hashes, nil
 		}
+		d.ours[f.name] = false
 	}
-	if !o.proven {
-		hashes, found := d.verify(context.Background(), o)
-		o.hashes, o.lost, o.proven = hashes, !found, true
-	}
-	f.begun = !o.lost
-	return o.hashes, nil
+	f.begun = false
+	return nil, nil
 }
 
 // taken reports whether something that this transfer did not make has the name, or that of its partial file.
 func (d *disk) taken(name string) bool {
-	if _, err := d.root.Lstat(name + partSuffix); err == nil {
+	if _, err := d.root.Lstat(name + PartSuffix); err == nil {
 		return true
 	}
 	_, err := d.root.Lstat(name)
@@ -331,7 +361,10 @@ func (d *disk) acquireLocked(f *diskFile) error {
 	case f.file != nil:
 	case f.begun:
 		// A link of this name is not followed out of the folder: os.Root.
-		f.file, err = d.root.OpenFile(f.name+partSuffix, os.O_RDWR, 0)
+		f.file, err = d.root.OpenFile(f.name+PartSuffix, os.O_RDWR, 0)
+		if errors.Is(err, fs.ErrPermission) {
+			f.file, err = d.openForbidden(f.name + PartSuffix)
+		}
 	default:
 		err = d.beginLocked(f)
 	}
@@ -352,6 +385,18 @@ func (d *disk) acquireLocked(f *diskFile) error {
 	return nil
 }
 
+// openForbidden opens a partial file that has its sender's permissions already, and may not be written to: a crash came before it had its name.
+func (d *disk) openForbidden(name string) (*os.File, error) {
+	info, err := d.root.Lstat(name)
+	if err == nil {
+		err = d.root.Chmod(name, info.Mode().Perm()|0o200)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return d.root.OpenFile(name, os.O_RDWR, 0)
+}
+
 // beginLocked makes a partial file of this transfer's own: others may write to the same folder, and send files of the same name. The journal says so first.
 func (d *disk) beginLocked(f *diskFile) error {
 	if err := d.folder(path.Dir(f.name)); err != nil {
@@ -366,7 +411,7 @@ func (d *disk) beginLocked(f *diskFile) error {
 		if err != nil {
 			return err
 		}
-		if f.file, err = d.root.OpenFile(f.name+partSuffix, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666); err == nil {
+		if f.file, err = d.root.OpenFile(f.name+PartSuffix, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666); err == nil {
 			f.begun = true
 			return nil
 		}
@@ -477,9 +522,11 @@ func (d *disk) read(b block, buf []byte) (int, error) {
 
 // writeJournalLocked needs d.mu.
 func (d *disk) writeJournalLocked() error {
-	_, err := d.journal.Write(d.pending)
+	if d.broken == nil {
+		_, d.broken = d.journal.Write(d.pending)
+	}
 	d.pending = d.pending[:0]
-	return err
+	return d.broken
 }
 
 // flush makes what was written survive a crash of the machine: content first, then the journal that calls a file final.
@@ -491,6 +538,10 @@ func (d *disk) flush() error {
 
 func (d *disk) flushLocked() error {
 	d.mu.Lock()
+	if d.broken != nil {
+		defer d.mu.Unlock()
+		return diskError(d.broken)
+	}
 	dirty, finals := d.dirty, d.finals
 	if d.unsaved == 0 && len(d.pending) == 0 && len(finals) == 0 {
 		d.mu.Unlock()
@@ -516,10 +567,15 @@ func (d *disk) flushLocked() error {
 		err = d.writeJournalLocked()
 	}
 	d.mu.Unlock()
-	if err != nil {
-		return diskError(err)
+	if err == nil {
+		err = d.journal.Sync()
 	}
-	return diskError(d.journal.Sync())
+	if err != nil {
+		d.mu.Lock()
+		d.broken = err
+		d.mu.Unlock()
+	}
+	return diskError(err)
 }
 
 func syncAll(files []*os.File) error {
@@ -612,7 +668,7 @@ func (d *disk) prepare(fin finish) error {
 	defer d.mu.Unlock()
 	if fin.entry.MtimeMs != 0 {
 		at := time.UnixMilli(fin.entry.MtimeMs)
-		if err := d.root.Chtimes(f.name+partSuffix, at, at); err != nil {
+		if err := d.root.Chtimes(f.name+PartSuffix, at, at); err != nil {
 			return err
 		}
 	}
@@ -645,7 +701,7 @@ func (d *disk) nameLocked(f *diskFile) error {
 	}
 	d.closeLocked(f)
 	for {
-		err := d.move(f.name+partSuffix, f.name)
+		err := d.move(f.name+PartSuffix, f.name)
 		if err == nil {
 			break
 		}
@@ -654,7 +710,7 @@ func (d *disk) nameLocked(f *diskFile) error {
 		}
 		former := f.name
 		d.freeName(f)
-		if err := errors.Join(d.root.Rename(former+partSuffix, f.name+partSuffix), d.identify(f)); err != nil {
+		if err := errors.Join(d.root.Rename(former+PartSuffix, f.name+PartSuffix), d.identify(f)); err != nil {
 			return diskError(err)
 		}
 	}
@@ -693,7 +749,7 @@ func (d *disk) discard(i uint32) {
 	}
 	d.closeLocked(f)
 	delete(d.dirty, f)
-	d.root.Remove(f.name + partSuffix)
+	d.root.Remove(f.name + PartSuffix)
 }
 
 // path is where a file is kept, below the folder.
@@ -703,9 +759,40 @@ func (d *disk) path(i uint32) string {
 	return d.files[i].name
 }
 
-// end removes the journal: everything is there.
+// complete removes the journal: everything is there, and a crash of the machine does not take the names away.
 func (d *disk) complete() error {
-	return errors.Join(d.flush(), d.root.Remove(d.name))
+	if err := d.flush(); err != nil {
+		return err
+	}
+	if err := d.syncFolders(); err != nil {
+		return err
+	}
+	return d.root.Remove(d.name)
+}
+
+// syncFolders makes the names of files, and of the folders that they are in, survive a crash.
+func (d *disk) syncFolders() error {
+	if runtime.GOOS == "windows" { // has no such thing
+		return nil
+	}
+	folders := map[string]bool{".": true}
+	d.mu.Lock()
+	for _, f := range d.files {
+		for dir := path.Dir(f.name); f.done && !folders[dir]; dir = path.Dir(dir) {
+			folders[dir] = true
+		}
+	}
+	d.mu.Unlock()
+	for dir := range folders {
+		f, err := d.root.Open(dir)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // close gives everything back; what is there stays for another attempt.

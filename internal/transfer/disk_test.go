@@ -121,12 +121,12 @@ func TestAFileMayBeCalledLikeAPartialOne(t *testing.T) {
 		d := diskIn(t, dir, "aaaaaaaaaaaaaaaa")
 		contents := []string{"whole", "part"}
 		d.claims(t, 0, "x", len(contents[0]))
-		d.claims(t, 1, "x"+partSuffix, len(contents[1]))
+		d.claims(t, 1, "x"+PartSuffix, len(contents[1]))
 		for _, i := range order {
 			d.puts(t, i, []byte(contents[i]))
 			d.finishes(t, i)
 		}
-		holds(t, dir, map[string]string{"x": "whole", "x (2)" + partSuffix: "part"})
+		holds(t, dir, map[string]string{"x": "whole", "x (2)" + PartSuffix: "part"})
 	}
 }
 
@@ -175,7 +175,7 @@ func TestAHalfRenamedFileIsOneFile(t *testing.T) {
 	if err := d.close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Link(filepath.Join(dir, "a"+partSuffix), filepath.Join(dir, "a")); err != nil {
+	if err := os.Link(filepath.Join(dir, "a"+PartSuffix), filepath.Join(dir, "a")); err != nil {
 		t.Fatal(err)
 	}
 	d = diskIn(t, dir, "aaaaaaaaaaaaaaaa")
@@ -221,7 +221,7 @@ func TestBlocksAreReadWhileFilesGetTheirNames(t *testing.T) {
 	}
 	close(stop)
 	readers.Wait()
-	if left, _ := filepath.Glob(filepath.Join(dir, "*"+partSuffix)); len(left) > 0 {
+	if left, _ := filepath.Glob(filepath.Join(dir, "*"+PartSuffix)); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
 	if n := len(d.open); n > 0 {
@@ -248,10 +248,119 @@ func TestProvingEndsWithItsTransfer(t *testing.T) {
 		t.Error("what was not read counts as proven")
 	}
 	d.prove(context.Background(), 0, entries)
-	if err := os.Truncate(filepath.Join(dir, "a"+partSuffix), 0); err != nil { // claim does not look again
+	if err := os.Truncate(filepath.Join(dir, "a"+PartSuffix), 0); err != nil { // claim does not look again
 		t.Fatal(err)
 	}
 	if had := d.claims(t, 0, "a", len(content)); len(had) != 4 || slices.Contains(had, Hash{}) {
 		t.Errorf("%d blocks are there", len(had))
+	}
+}
+
+// Zeros are what a loss of power leaves of a block that was not on the disk yet. Whatever the journal says, they are not taken for content: neither in a partial file nor in one that has its name.
+func TestWhatTheJournalClaimsIsRead(t *testing.T) {
+	dir := t.TempDir()
+	content := pattern(3 * BlockSize)
+	d := diskIn(t, dir, "aaaaaaaaaaaaaaaa")
+	for i, name := range []string{"partial", "final", "edited"} {
+		d.claims(t, uint32(i), name, len(content))
+		d.puts(t, uint32(i), content)
+	}
+	d.finishes(t, 1)
+	d.finishes(t, 2)
+	if err := d.close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"partial" + PartSuffix, "final", "edited"} {
+		f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt(make([]byte, BlockSize), BlockSize); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+	}
+	d = diskIn(t, dir, "aaaaaaaaaaaaaaaa")
+	had := d.claims(t, 0, "partial", len(content))
+	if len(had) != 3 || had[0] == (Hash{}) || had[1] != (Hash{}) || had[2] == (Hash{}) {
+		t.Errorf("of a partial file without its second block: %x", had)
+	}
+	for i, name := range []string{"final", "edited"} {
+		if had := d.claims(t, uint32(i+1), name, len(content)); len(had) > 0 || d.files[uint32(i+1)].done {
+			t.Errorf("%s counts as received: %x", name, had)
+		}
+		d.puts(t, uint32(i+1), content)
+		d.finishes(t, uint32(i+1))
+		if got, err := os.ReadFile(filepath.Join(dir, name+" (2)")); err != nil || string(got) != string(content) {
+			t.Errorf("%s (2): %d bytes, %v", name, len(got), err)
+		}
+		if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(got) == string(content) {
+			t.Errorf("%s, which somebody has changed, was replaced", name)
+		}
+	}
+}
+
+// The size of a stream may be known in one life and not in the other.
+func TestAStreamIsFoundAgainWhenItsSizeIsKnown(t *testing.T) {
+	content := pattern(2*BlockSize + 17)
+	for name, sizes := range map[string][3]*int64{
+		"known later": {nil, new(int64(len(content))), new(int64(len(content)))},
+		"known first": {new(int64(len(content))), nil, new(int64(len(content)))},
+		"never known": {nil, nil, nil},
+	} {
+		dir := t.TempDir()
+		for life, size := range sizes {
+			d := diskIn(t, dir, "aaaaaaaaaaaaaaaa")
+			e := Entry{Path: "stream", Size: size}
+			d.prove(context.Background(), 0, []Entry{e})
+			had, err := d.claim(0, e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if life == 0 {
+				d.puts(t, 0, content)
+			} else if !slices.Equal(had, hashesOf(content)) {
+				t.Errorf("%s: %d blocks are known in life %d", name, len(had), life)
+			}
+			if life == 2 {
+				for _, err := range d.finish([]finish{{0, e, int64(len(content))}}) {
+					if err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			if err := d.close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		holds(t, dir, map[string]string{"stream": string(content)})
+	}
+}
+
+// What the system says once of a disk that fails ends the transfer, whoever hears it: no file gets its name after that.
+func TestAFailureOfTheDiskIsRemembered(t *testing.T) {
+	dir := t.TempDir()
+	d := diskIn(t, dir, "aaaaaaaaaaaaaaaa")
+	d.claims(t, 0, "a", 4)
+	d.puts(t, 0, []byte("ours"))
+	journal := d.journal
+	var err error
+	if d.journal, err = os.Open(os.DevNull); err != nil { // nothing can be written to it
+		t.Fatal(err)
+	}
+	defer d.journal.Close()
+	if err := d.write(block{0, 0}, sha256.Sum256([]byte("ours")), []byte("ours")); err == nil {
+		t.Fatal("it can be written")
+	}
+	d.journal = journal
+	if errs := d.finish([]finish{{0, d.files[0].entry, 4}}); errs[0] == nil {
+		t.Error("the file has got its name")
+	}
+	if d.complete() == nil {
+		t.Error("the transfer is complete")
+	}
+	holds(t, dir, map[string]string{"a" + PartSuffix: "ours"})
+	if _, err := os.Stat(filepath.Join(dir, d.name)); err != nil {
+		t.Errorf("the journal: %v", err)
 	}
 }

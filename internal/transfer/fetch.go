@@ -149,8 +149,7 @@ type fetchLane struct {
 type fetcher struct {
 	entries  []Entry
 	paths    map[string]bool // of entries
-	sizes    int64           // of entries, in sum; those that are known
-	length   int             // of paths, in sum
+	load     load            // of entries
 	files    []*fetchFile
 	last     bool // entries are complete
 	chosen   bool // the user has accepted
@@ -625,9 +624,8 @@ func (f *fetcher) manifest(now time.Time, l *fetchLane, m *message) error {
 	}
 	if len(m.Entries) > have-from {
 		for _, e := range m.Entries[have-from:] {
-			f.sizes, f.length = f.sizes+max(0, e.size()), f.length+len(e.Path)
 			switch {
-			case len(f.entries) == maxEntries || f.sizes > maxFileSizes || f.length > maxPaths:
+			case !f.load.add(e):
 				return malformed("too many entries, or too large ones")
 			case f.paths[e.Path]:
 				return refusal.New(refusal.PathUnsafe).With("path", e.Path)
@@ -664,7 +662,7 @@ func (f *fetcher) size(now time.Time, i uint32, size int64) error {
 	if file.size >= 0 {
 		return nil
 	}
-	if f.sizes += size; f.sizes > maxFileSizes {
+	if f.load.sizes += size; f.load.sizes > maxFileSizes {
 		return malformed("size")
 	}
 	file.size, f.entries[i].Size = size, &size // the manifest's root is over it

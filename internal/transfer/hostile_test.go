@@ -101,6 +101,39 @@ func TestAStreamThatStillFlowsArrives(t *testing.T) {
 	}
 }
 
+// A receiver that is stopped when the stream's end is known goes on with what it had before that.
+func TestAReceiverOfAStreamGoesOn(t *testing.T) {
+	node, ticket := startNode(t), NewTicket()
+	content, in := io.Pipe()
+	sends(t, SendConfig{Server: node, Ticket: ticket, Stream: content, Name: "stream", LimitBps: 32e6})
+	dir := t.TempDir()
+	first := receives(t, ReceiveConfig{Server: node, Ticket: ticket, Dir: dir})
+	want := pattern(24*BlockSize + 17)
+	if _, err := in.Write(want[:4*BlockSize]); err != nil {
+		t.Fatal(err)
+	}
+	first.until("a block of a stream that flows", func() bool { return first.last.Bytes >= BlockSize })
+	if _, err := in.Write(want[4*BlockSize:]); err != nil {
+		t.Fatal(err)
+	}
+	in.Close()
+	first.until("its size", func() bool { return first.last.Total == int64(len(want)) })
+	first.cancel()
+	if err := first.wait(); !errors.Is(err, refusal.New(refusal.Cancelled)) {
+		t.Fatalf("the first life: %v", err)
+	}
+	second := receives(t, ReceiveConfig{Server: node, Ticket: ticket, Dir: dir})
+	if err := second.wait(); err != nil {
+		t.Errorf("the second life: %v", err)
+	}
+	if had := int64(len(want)) - second.result.Arrived; first.result.Bytes == 0 || had < first.result.Bytes {
+		t.Errorf("%d bytes were there, and %d of them came again", first.result.Bytes, first.result.Bytes-had)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "stream")); err != nil || string(got) != string(want) {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+}
+
 // What the other side says may be of a version that does not exist yet, or a lie.
 func TestASenderThatEndsInItsOwnWords(t *testing.T) {
 	node := startNode(t)

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -82,6 +84,45 @@ func TestManifestsHaveLimits(t *testing.T) {
 				break
 			}
 		}
+	}
+}
+
+// What a receiver would refuse is not sent, and where it is known at once nobody gets a link: no server is asked here.
+func TestWhatNoReceiverTakesIsNotSent(t *testing.T) {
+	dir := t.TempDir()
+	var paths []string
+	for i := range 5 { // of 15 TiB, with holes
+		name := filepath.Join(dir, fmt.Sprint(i))
+		if err := errors.Join(os.WriteFile(name, nil, 0o600), os.Truncate(name, 15<<40)); err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, name)
+	}
+	nowhere := Server{URL: "http://127.0.0.1:1"}
+	refused := func(err error) {
+		t.Helper()
+		if r := refusal.From(err); r.Code != refusal.TooLarge || r.Advice == "" {
+			t.Errorf("got %v, advice %q", err, r.Advice)
+		}
+	}
+	refused(Send(within(t), SendConfig{Server: nowhere, Paths: paths}))
+	refused((&source{}).walk(within(t), []string{dir}, func([]Entry) error { return nil }, nil))
+
+	stream := &streamFile{n: maxFileSize}
+	stream.cond = sync.NewCond(&stream.mu)
+	refused(stream.pump(strings.NewReader("x"), func(int64) { t.Error("it has an end") }))
+	if err := Send(within(t), SendConfig{Server: nowhere, Stream: strings.NewReader("x"), Name: "../x"}); !errors.Is(err, refusal.New(refusal.InvalidField)) {
+		t.Errorf("a name that leads out: got %v", err)
+	}
+
+	var sum load
+	for range maxEntries {
+		if !sum.add(Entry{Path: "a", Size: new(int64)}) {
+			t.Fatalf("%d entries are too many", sum.entries)
+		}
+	}
+	if sum.add(Entry{Path: "a", Size: new(int64)}) {
+		t.Errorf("%d entries are sent", sum.entries)
 	}
 }
 

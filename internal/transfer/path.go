@@ -82,8 +82,8 @@ func (n *namer) unique(parent, base string) string {
 
 // clashes reports whether a name is taken, or is that of another file's partial one.
 func (n *namer) clashes(name string) bool {
-	whole, partial := strings.CutSuffix(name, partSuffix)
-	return n.taken[name] || n.taken[name+partSuffix] || partial && n.taken[whole]
+	whole, partial := strings.CutSuffix(name, PartSuffix)
+	return n.taken[name] || n.taken[name+PartSuffix] || partial && n.taken[whole]
 }
 
 func (n *namer) fold(name string) string {

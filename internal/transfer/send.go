@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -129,9 +130,14 @@ func Send(ctx context.Context, cfg SendConfig) error {
 	if cfg.OnEvent == nil {
 		cfg.OnEvent = func(Event) {}
 	}
+	var named load
 	for _, p := range cfg.Paths {
-		if _, err := os.Stat(p); err != nil {
+		info, err := os.Stat(p)
+		if err != nil {
 			return err
+		}
+		if size := info.Size(); info.Mode().IsRegular() && !named.add(Entry{Path: filepath.Base(p), Size: &size}) {
+			return tooLarge().With("path", filepath.Base(p)) // before anybody has a link
 		}
 	}
 	s := &sender{cfg: cfg, server: newServer(cfg.Receivers), source: &source{}, ports: map[int]*port{}, failed: map[uint32]refusal.Code{}, rooting: make(chan struct{}, 1), ended: make(chan error, 1),
@@ -140,6 +146,9 @@ func Send(ctx context.Context, cfg SendConfig) error {
 		s.limit.SetLimit(rate.Limit(cfg.LimitBps / 8))
 	}
 	if cfg.Stream != nil {
+		if checkPath(cfg.Name) != nil {
+			return refusal.Newf(refusal.InvalidField, "%q cannot be the name of a file.", cfg.Name).Advise("Choose another one with --as, of at most 255 bytes.")
+		}
 		var err error
 		if s.source, err = newStream(cfg.Name); err != nil {
 			return err
@@ -163,6 +172,11 @@ func (s *sender) run(ctx context.Context) (err error) {
 		s.wg.Wait()
 		s.source.close()
 	}()
+	gathered := make(chan struct{})
+	s.wg.Go(func() {
+		defer close(gathered)
+		s.gather()
+	})
 	m, err := meet(ctx, s.cfg.Server, s.cfg.Ticket, roleSender, handlers{
 		members: func() {},
 		lane:    func(_ string, l lane) { s.adopt(l) },
@@ -183,17 +197,28 @@ func (s *sender) run(ctx context.Context) (err error) {
 			s.cfg.OnEvent(Event{Code: "no_code", Text: err.Error()}) // the link is what matters
 		}
 	}
+	select {
+	case err := <-s.ended: // what cannot be sent needs no link
+		return err
+	default:
+	}
 	s.cfg.OnReady(s.cfg.Ticket.Link(m.server.URL), code)
 	if s.cfg.Store {
-		s.upload = s.newUpload()
-		s.wg.Go(func() { s.store(s.upload) })
+		u := s.newUpload()
+		s.mu.Lock()
+		s.upload = u
+		s.mu.Unlock()
+		s.wg.Go(func() { s.store(u) })
 	}
-	s.wg.Go(func() {
-		s.gather()
-		if s.cfg.To != "" && s.ctx.Err() == nil {
-			s.tell()
-		}
-	})
+	if s.cfg.To != "" {
+		s.wg.Go(func() {
+			select {
+			case <-gathered:
+				s.tell()
+			case <-ctx.Done():
+			}
+		})
+	}
 	s.wg.Go(s.makeRoots)
 	ticker := time.NewTicker(tickEach)
 	defer ticker.Stop()
@@ -335,9 +360,13 @@ func (s *sender) progressLocked() Progress {
 // gather finds the files.
 func (s *sender) gather() {
 	add := func(entries []Entry, last bool) {
-		s.change(func() { s.server.add(entries, last) })
-		if s.upload != nil {
-			s.upload.stir()
+		var u *upload
+		s.change(func() {
+			s.server.add(entries, last)
+			u = s.upload
+		})
+		if u != nil {
+			u.stir()
 		}
 	}
 	if s.cfg.Stream != nil {
@@ -350,7 +379,11 @@ func (s *sender) gather() {
 				s.source.mu.Unlock()
 				s.change(func() { s.server.size(0, size) })
 			})
-			if err != nil && !errors.Is(err, os.ErrClosed) {
+			var no *refusal.Refusal
+			switch {
+			case errors.As(err, &no):
+				s.end(no)
+			case err != nil && !errors.Is(err, os.ErrClosed):
 				s.end(refusal.New(refusal.SourceUnreadable).Because(err))
 			}
 		}()

@@ -50,6 +50,7 @@ func (s *source) walk(ctx context.Context, paths []string, found func([]Entry) e
 		return err
 	}
 	seen := map[string]bool{}
+	var sum load
 	add := func(local, name string, info fs.FileInfo, dir bool) error {
 		name = strings.ToValidUTF8(name, "\uFFFD")
 		if err := checkPath(name); err != nil {
@@ -64,6 +65,9 @@ func (s *source) walk(ctx context.Context, paths []string, found func([]Entry) e
 		e := Entry{Path: name, Dir: dir, Size: new(int64)}
 		if !dir {
 			*e.Size, e.MtimeMs, e.Mode = info.Size(), info.ModTime().UnixMilli(), uint32(info.Mode().Perm())
+		}
+		if !sum.add(e) {
+			return tooLarge().With("path", name)
 		}
 		s.mu.Lock()
 		s.files = append(s.files, &sourceFile{path: local, entry: e, mtime: info.ModTime()})
@@ -330,6 +334,9 @@ func (st *streamFile) pump(r io.Reader, ended func(size int64)) error {
 	buf := make([]byte, BlockSize)
 	for {
 		n, err := r.Read(buf)
+		if st.n+int64(n) > maxFileSize {
+			n, err = 0, tooLarge()
+		}
 		if n > 0 {
 			if _, werr := st.spool.WriteAt(buf[:n], st.n); werr != nil {
 				err = fmt.Errorf("keep the stream: %w", werr)

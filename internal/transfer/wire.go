@@ -39,6 +39,24 @@ type Entry struct {
 	Dir     bool   `json:"dir,omitempty"`
 }
 
+// A load is what entries add up to.
+type load struct {
+	entries int
+	sizes   int64 // those that are known
+	paths   int   // their length
+}
+
+// add counts an entry, and reports whether a transfer may have it too (§12). No sum can overflow: what is refused is the end of a transfer.
+func (l *load) add(e Entry) bool {
+	l.entries, l.sizes, l.paths = l.entries+1, l.sizes+max(0, e.size()), l.paths+len(e.Path)
+	return l.entries <= maxEntries && e.size() <= maxFileSize && l.sizes <= maxFileSizes && l.paths <= maxPaths
+}
+
+// tooLarge is what a sender says of what no receiver takes.
+func tooLarge() *refusal.Refusal {
+	return refusal.New(refusal.TooLarge).Advise("Send it in parts, with a link each; many small files fit as one archive: tar c FOLDER | madang send -")
+}
+
 // MarshalJSON leaves the size of folders away.
 func (e Entry) MarshalJSON() ([]byte, error) {
 	if e.Dir {

@@ -285,6 +285,11 @@ export const codes = {
 		en: "The sender cannot read the file.",
 		ko: "보내는 쪽에서 파일을 읽을 수 없습니다.",
 	},
+	too_large: {
+		retry: "never",
+		en: "A transfer carries at most 16 TiB in a file, 64 TiB in all, and a million files.",
+		ko: "한 번에 보낼 수 있는 크기는 파일당 16TiB, 모두 64TiB이고, 파일은 백만 개까지입니다.",
+	},
 	corrupt: {
 		retry: "later",
 		en: "What arrived is not what was sent.",
