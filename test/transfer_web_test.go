@@ -230,19 +230,37 @@ func TestFilesBetweenBrowsersRefusals(t *testing.T) {
 		b.await(patience, "end.warned > 0 && end.receiving.entries === null")
 	})
 	t.Run("link used twice", func(t *testing.T) {
-		a, b, c := newEnd(t, chromium, node.HTTP, "sender"), newEnd(t, chromium, node.HTTP, "first"), newEnd(t, chromium, node.HTTP, "second")
+		a, b := newEnd(t, chromium, node.HTTP, "sender"), newEnd(t, chromium, node.HTTP, "first")
 		link := a.send(one, nil)
 		// Looking uses nothing up.
-		c.receive(link)
+		c := &member{chromium.Open(t, link), t, "second"}
+		c.await(patience, `deep('[data-testid="accept"]')`)
 		b.receive(link)
 		a.do(patience, "end.sending.pause()", nil)
 		b.do(patience, "await end.receiving.accept()", nil)
 		b.await(patience, "end.receiving.accepted")
-		c.do(patience, "await end.receiving.accept()", nil)
-		c.await(patience, `end.error === "transfer_taken"`)
+		click := func(button string) {
+			t.Helper()
+			if err := c.Click(within(t, patience), button); err != nil {
+				t.Fatal(err)
+			}
+		}
+		click(`[data-testid="accept"]`)
+		c.await(patience, `deep('[data-testid="error"]')?.dataset.code === "transfer_taken"`)
 		a.do(patience, "end.sending.resume()", nil)
 		b.arrived()
 		sameDigests(t, a, b)
+		// The sender is gone, and nobody is there who knows that the link was used. Should one come, the page goes on.
+		if err := a.Navigate(within(t, patience), node.HTTP+"/f/"); err != nil {
+			t.Fatal(err)
+		}
+		a.loadEnd(node.HTTP)
+		click(`[data-testid="retry"]`)
+		c.await(patience, `deep('[data-testid="other"]')`)
+		c.await(patience, `deep("main").textContent.includes("used already") && deep('[role="status"]').textContent === "Nobody is sending at the moment"`)
+		shot(t, c, "lonely")
+		a.send(one, map[string]any{"ticket": map[string]string{"id": link[len(link)-39 : len(link)-23], "secret": link[len(link)-22:]}})
+		c.await(patience, `deep('[data-testid="accept"]')`)
 	})
 	t.Run("no room", func(t *testing.T) {
 		a, b := newEnd(t, chromium, node.HTTP, "sender"), newEnd(t, chromium, node.HTTP, "receiver")
@@ -314,6 +332,10 @@ func TestFilesBetweenBrowsersByCode(t *testing.T) {
 	}
 	try(wrong, "code_spent")
 	try(code, "code_spent")
+	a.await(patience, `end.sending.code === null && end.sending.codeEnd === "wrong"`)
+	a.do(patience, "await end.sending.renewCode()", nil)
+	a.do(patience, "return end.sending.code", &code)
+	b.receive(code)
 }
 
 // TestFilesBetweenBrowsersWithLyingServer: a server that puts other fingerprints into the signaling is found out, and gets nothing.
@@ -372,6 +394,17 @@ func TestFilesBetweenBrowsersOnThePages(t *testing.T) {
 	var link string
 	ok(a.WaitForValue(within(t, patience), `deep('[data-testid="link"]')?.value`, &link))
 	a.await(patience, `deep('[data-testid="code"]') && watched.asked === 1 && watched.awake === 1`)
+	// Somebody guesses at the code until it ends: the page says so, and makes another one.
+	var code string
+	a.do(patience, `return deep('[data-testid="code"]').textContent`, &code)
+	guesser := newEnd(t, chromium, node.HTTP, "guesser")
+	for range 5 {
+		guesser.do(patience, fmt.Sprintf("await end.receive(%s).catch(() => {})", js(strings.Split(code, "-")[0]+"-wrong-words")), nil)
+	}
+	a.await(patience, `!deep('[data-testid="code"]') && deep('[data-testid="code-end"]').textContent.includes("five times")`)
+	shot(t, a, "code-spent")
+	ok(a.Click(within(t, patience), `[data-testid="new-code"]`))
+	a.await(patience, `deep('[data-testid="code"]') && deep('[data-testid="code"]').textContent !== %s`, js(code))
 	b := open("receiver", link)
 	b.do(patience, catchDownloads, nil)
 	b.await(patience, `deep('[data-testid="accept"]') && watched.asked === 0`)

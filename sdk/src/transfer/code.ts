@@ -38,6 +38,9 @@ const attempts = 5;
 /** Numbers that are tried, when others have them already. */
 const numbers = 8;
 
+/** Why a code does not work any more: it has bought the link, or the words were wrong five times. */
+export type CodeEnd = "redeemed" | "wrong";
+
 /** The sender's side of a code. */
 export class CodeDesk {
 	readonly code: string;
@@ -45,27 +48,35 @@ export class CodeDesk {
 	readonly #ticket: Ticket;
 	readonly #words: Code;
 	readonly #once: boolean;
+	readonly #ended: (end: CodeEnd) => void;
 	#left = attempts;
 	#spent = false;
 
-	private constructor(channel: Channel, words: Code, ticket: Ticket, once: boolean) {
+	private constructor(channel: Channel, words: Code, ticket: Ticket, once: boolean, ended: (end: CodeEnd) => void) {
 		this.#channel = channel;
 		this.#words = words;
 		this.#ticket = ticket;
 		this.#once = once;
+		this.#ended = ended;
 		this.code = `${words.number}-${words.words}`;
 		for (const peer of channel.peers.values()) this.#listen(peer);
 		channel.on("peer-joined", (peer) => this.#listen(peer));
 	}
 
-	/** Takes a number that nobody uses. `once`: the code ends when it has been redeemed. */
-	static async open(access: Access, ticket: Ticket, once: boolean, signal?: AbortSignal): Promise<CodeDesk> {
+	/** Takes a number that nobody uses. `once`: the code ends when it has been redeemed. `ended` is called when it ends by itself. */
+	static async open(
+		access: Access,
+		ticket: Ticket,
+		once: boolean,
+		ended: (end: CodeEnd) => void,
+		signal?: AbortSignal,
+	): Promise<CodeDesk> {
 		for (let attempt = 0; ; attempt++) {
 			const words = newCode();
 			const channel = await enter(access, `fc.${words.number}`, "sender", signal);
 			// Who is there already keeps it.
 			const taken = [...channel.peers.values()].some((peer) => roleOf(peer) === "sender");
-			if (!taken) return new CodeDesk(channel, words, ticket, once);
+			if (!taken) return new CodeDesk(channel, words, ticket, once, ended);
 			void channel.leave();
 			if (attempt >= numbers) throw new MadangError("busy");
 		}
@@ -88,11 +99,13 @@ export class CodeDesk {
 				if (present.confirmed(message)) {
 					this.#spent = this.#once;
 					say(await present.seal(this.#ticket));
+					if (this.#once) this.#ended("redeemed");
 				} else if (--this.#left > 0) {
 					say({ error: "code_wrong", left: this.#left });
 				} else {
 					this.#spent = true;
 					say({ error: "code_spent" });
+					this.#ended("wrong");
 				}
 			}
 		});

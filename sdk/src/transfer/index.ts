@@ -8,7 +8,7 @@
 import { type Channel, Emitter, MadangError } from "../index.js";
 import { baseURL } from "../server.js";
 import type { Path } from "../stats.js";
-import { type Access, CodeDesk, enter, redeem } from "./code.js";
+import { type Access, CodeDesk, type CodeEnd, enter, redeem } from "./code.js";
 import { type DepotTerms, depotTerms, type JoinCredentials } from "./depotclient.js";
 import type { Keeping } from "./depotupload.js";
 import type { Target } from "./direct.js";
@@ -22,6 +22,7 @@ import { checkTicket, newTicket, Prover, parseCode, parseLink, random, type Tick
 import type { ReceiverState } from "./server.js";
 import type { Entry } from "./wire.js";
 
+export type { CodeEnd } from "./code.js";
 export type { DepotTerms } from "./depotclient.js";
 export type { Keeping } from "./depotupload.js";
 export type { Target } from "./direct.js";
@@ -263,7 +264,9 @@ export class Sending extends End<SendingEvents> {
 	readonly entries: readonly Entry[];
 	/** What to give to the receiver: `https://…/f/{id}#{secret}`. */
 	readonly link: string;
-	#code: string | null = null;
+	#desk: CodeDesk | null = null;
+	#codeEnd: CodeEnd | null = null;
+	#openCode: (() => Promise<void>) | null = null;
 	#receivers: readonly ReceiverState[] = [];
 	#failed: ReadonlyMap<number, string> = new Map();
 	#sent = 0;
@@ -279,6 +282,7 @@ export class Sending extends End<SendingEvents> {
 		super(ticket, meeting, options);
 		this.entries = toEntries(chosen);
 		this.lanes.on("not-authentic", () => this.emit("not-authentic"));
+		this.onRelease(() => this.#desk?.close());
 		this.#server = server;
 		this.#keepToken = typeof options.keep === "string" ? options.keep : toBase64(random(32));
 		this.link = `${new URL(`f/${ticket.id}`, server).href}#${ticket.secret}`;
@@ -296,9 +300,19 @@ export class Sending extends End<SendingEvents> {
 		return this.entries.reduce((sum, { size }) => sum + (size ?? 0), 0);
 	}
 
-	/** A code that buys the link; `null` while there is none. */
+	/** A code that buys the link; `null` while there is none that works. */
 	get code(): string | null {
-		return this.#code;
+		return this.#codeEnd === null ? (this.#desk?.code ?? null) : null;
+	}
+
+	/** Why the code that there was does not work any more. The link still does, and {@link renewCode} makes another code. */
+	get codeEnd(): CodeEnd | null {
+		return this.#codeEnd;
+	}
+
+	/** Makes another code, in the place of the one before. */
+	async renewCode(): Promise<void> {
+		if (this.state !== "ended") await this.#openCode?.();
 	}
 
 	/** Everybody who has come with the link so far. */
@@ -384,13 +398,19 @@ export class Sending extends End<SendingEvents> {
 
 	/** @internal */
 	async openCode(access: Access, once: boolean): Promise<void> {
-		const desk = await CodeDesk.open(access, this.ticket, once);
+		this.#openCode = () => this.openCode(access, once);
+		const desk = await CodeDesk.open(access, this.ticket, once, (end) => {
+			if (this.#desk !== desk) return;
+			this.#codeEnd = end;
+			this.show();
+		});
 		if (this.state === "ended") {
 			desk.close();
 			return;
 		}
-		this.#code = desk.code;
-		this.onRelease(() => desk.close());
+		this.#desk?.close();
+		this.#desk = desk;
+		this.#codeEnd = null;
 		this.show();
 	}
 
@@ -464,6 +484,9 @@ const mostOthers = 10;
 /** After so long another receiver is tried again. */
 const otherRetryMs = 5_000;
 
+/** A sender whose page is loaded again, or who finds the network again, is back before this. */
+const lonelyMs = 5_000;
+
 /** Files that are being received. Made by {@link receiveFiles}. */
 export class Receiving extends End<ReceivingEvents> {
 	#entries: readonly Entry[] | null = null;
@@ -492,6 +515,8 @@ export class Receiving extends End<ReceivingEvents> {
 	/** The user has agreed. */
 	#agreed = false;
 	readonly #otherRetries = new Map<string, ReturnType<typeof setTimeout>>();
+	#lonely = false;
+	#lonelyTimer: ReturnType<typeof setTimeout> | undefined;
 
 	/** Where something may wait for this receiver; `null`: nowhere. @internal */
 	constructor(ticket: Ticket, meeting: Meeting, server: string | null, options: ReceiveOptions) {
@@ -503,13 +528,21 @@ export class Receiving extends End<ReceivingEvents> {
 			// Another receiver without the secret is nobody.
 			if (!this.#authentic && meeting.peers().includes(peer)) this.emit("not-authentic");
 		});
-		meeting.on("peer", () => this.#connect());
-		meeting.on("gone", () => this.#connect());
+		for (const event of ["peer", "gone"] as const) {
+			meeting.on(event, () => {
+				this.#lookForSender();
+				this.#connect();
+			});
+		}
+		this.#lookForSender();
 		this.onRelease(() => {
 			for (const retry of this.#otherRetries.values()) clearTimeout(retry);
 		});
 		meeting.on("online", () => this.#connect());
-		this.onRelease(() => clearTimeout(this.#retry));
+		this.onRelease(() => {
+			clearTimeout(this.#retry);
+			clearTimeout(this.#lonelyTimer);
+		});
 		if (typeof document !== "undefined") {
 			const look = () => document.visibilityState === "visible" && this.#connect();
 			document.addEventListener("visibilitychange", look);
@@ -567,6 +600,14 @@ export class Receiving extends End<ReceivingEvents> {
 	/** The server has kept the files as long as it may, and the sender is not there. */
 	get expired(): boolean {
 		return this.#expired && this.meeting.peers().length === 0;
+	}
+
+	/**
+	 * Nobody has been sending for a while, and nothing waits on the server: the sender's page or program is not open, or the link was used up, which nobody is there
+	 * to say. It goes on by itself when the sender comes.
+	 */
+	get lonely(): boolean {
+		return this.#lonely && this.state === "waiting";
 	}
 
 	get paused(): boolean {
@@ -700,6 +741,21 @@ export class Receiving extends End<ReceivingEvents> {
 	protected override finish(error: MadangError | null): void {
 		// The sender's farewell is the last word of a success.
 		super.finish(this.#complete ? null : error);
+	}
+
+	#lookForSender(): void {
+		if (this.meeting.peers().length === 0) {
+			this.#lonelyTimer ??= setTimeout(() => {
+				this.#lonely = true;
+				this.show();
+			}, lonelyMs);
+			return;
+		}
+		clearTimeout(this.#lonelyTimer);
+		this.#lonelyTimer = undefined;
+		if (!this.#lonely) return;
+		this.#lonely = false;
+		this.show();
 	}
 
 	/** Offers as many lanes as are wanted to the senders that are there. */

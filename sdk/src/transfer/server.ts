@@ -120,8 +120,8 @@ export class Server {
 			return;
 		}
 		if (this.#over) {
-			// Our farewell was lost with its lane.
-			if (message.type === "complete") this.#farewell(id, receiver);
+			// Our farewell was lost with its lane, or the link was used up while somebody else looked.
+			if (message.type === "complete" || message.type === "accept") this.#farewell(id, receiver);
 			return;
 		}
 		switch (message.type) {

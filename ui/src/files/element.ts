@@ -205,7 +205,10 @@ export class MadangFiles extends LitElement {
 			// The address is the link from now on: a page that is loaded again goes on.
 			const { id, secret } = receiving.ticket;
 			history.replaceState(null, "", `/f/${id}${location.search}#${secret}`);
-			receiving.on("changed", () => this.requestUpdate());
+			receiving.on("changed", () => {
+				if (receiving.lonely && this.phase === "opening") this.announcement = this.#t.transfer.lonely;
+				this.requestUpdate();
+			});
 			receiving.on("not-authentic", () => {
 				if (this.phase === "opening") this.#fail({ code: "not_authentic" });
 				else this.warned = true;
@@ -438,9 +441,30 @@ export class MadangFiles extends LitElement {
 	#wait(title: string, lead = ""): TemplateResult {
 		return html`
 			<div class="emblem waves">${icon("wait")}</div>
-			<h1>${title}</h1>
+			<h1 data-testid="title">${title}</h1>
 			${lead ? html`<p class="lead">${lead}</p>` : nothing}
 			${this.#warning()}
+		`;
+	}
+
+	#openingView(): TemplateResult {
+		const t = this.#t.transfer;
+		const { expired, lonely } = this.#receiving ?? { expired: false, lonely: false };
+		if (!lonely) return this.#wait(t.connecting, expired ? t.expired : t.connectingLead);
+		return html`
+			${this.#wait(t.lonely, expired ? t.expired : t.lonelyLead)}
+			<div class="actions"><button class="button" data-testid="other" @click=${() => this.#restart()}>${t.other}</button></div>
+		`;
+	}
+
+	#codeView(sending: Sending): TemplateResult | typeof nothing {
+		const t = this.#t.transfer;
+		const { code, codeEnd } = sending;
+		if (code) return html`<p class="label codelabel">${t.code}</p><p class="code" data-testid="code">${code}</p>`;
+		if (!codeEnd) return nothing;
+		return html`
+			<p class="label codelabel" role="status" data-testid="code-end">${codeEnd === "wrong" ? t.codeWrong : t.codeUsed}</p>
+			<div class="actions"><button class="button small" data-testid="new-code" @click=${() => void sending.renewCode().catch(() => {})}>${t.newCode}</button></div>
 		`;
 	}
 
@@ -475,7 +499,7 @@ export class MadangFiles extends LitElement {
 									</button>
 									${"share" in navigator ? html`<button class="button small" @click=${() => void this.#share(sending.link)}>${icon("share")}${this.#t.invite.share}</button>` : nothing}
 								</div>
-								${sending.code ? html`<p class="label codelabel">${t.code}</p><p class="code" data-testid="code">${sending.code}</p>` : nothing}
+								${this.#codeView(sending)}
 							</div>
 						</div>
 					`
@@ -535,8 +559,11 @@ export class MadangFiles extends LitElement {
 	#facts(end: Sending | Receiving): TemplateResult {
 		const t = this.#t.transfer;
 		const facts: string[] = [];
-		if (end.state === "waiting") facts.push(t.interrupted);
-		else if (end.bytesPerSecond > 0) facts.push(t.rate(this.#size(end.bytesPerSecond)));
+		if (end.state === "waiting") {
+			const lonely = "lonely" in end && end.lonely;
+			facts.push(!lonely ? t.interrupted : end.bytes > 0 ? t.away : t.lonelyLead);
+		}
+		if (end.bytesPerSecond > 0) facts.push(t.rate(this.#size(end.bytesPerSecond)));
 		if ("remainingMs" in end && end.remainingMs !== null) facts.push(t.left(timeLeft(end.remainingMs, this.#t)));
 		if (end.path && end.state === "connected") facts.push(end.path.path.relayed ? t.relayed : t.direct);
 		return html`<p class="facts" data-testid="facts">${facts.join(" · ")}</p>`;
@@ -652,10 +679,7 @@ export class MadangFiles extends LitElement {
 			if (phase === "preparing") return this.#wait(transfer.preparing);
 			if (phase === "sending" && this.#sending) return this.#sendingView(this.#sending);
 			if (phase === "done") return this.#doneView();
-			if (phase === "opening") {
-				const expired = this.#receiving?.expired;
-				return this.#wait(transfer.connecting, expired ? transfer.expired : transfer.connectingLead);
-			}
+			if (phase === "opening") return this.#openingView();
 			if (phase === "offer" && this.#receiving) return this.#offerView(this.#receiving);
 			if (phase === "receiving" && this.#receiving) return this.#receivingView(this.#receiving);
 			return this.#start();

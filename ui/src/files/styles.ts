@@ -10,7 +10,7 @@ export const styles = css`
 	h1 { font-size: clamp(28px, 4.4vw, 40px); line-height: 1.2; letter-spacing: -0.03em; font-weight: 750; text-wrap: balance; }
 	.lead { margin: 10px 0 24px; font-size: 17px; color: var(--m-ink-2); max-width: 52ch; text-wrap: pretty; font-variant-numeric: tabular-nums; }
 	.actions { display: flex; flex-wrap: wrap; gap: 10px; }
-	main.failed .actions, main.done .actions { justify-content: center; }
+	main.failed .actions, main.done .actions, main.opening .actions { justify-content: center; }
 	.row { display: flex; gap: 8px; }
 	.row .button { flex: none; }
 	.error { margin-top: 8px; font-size: 15px; color: var(--m-danger-ink); }
