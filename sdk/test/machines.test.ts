@@ -367,6 +367,14 @@ describe("fetcher and server", () => {
 		hello(3, "a");
 		other.message(3, { type: "accept" });
 		expect(last()).toEqual({ type: "accepted", alone: true });
+		// Blocks that there are none of it may not want, as they would never come.
+		for (const [first, count] of [
+			[0, 2],
+			[1, 1],
+		] as const) {
+			expect(() => other.message(3, { type: "want", blocks: [[0, first, count]] })).toThrow(WireError);
+		}
+		expect(other.take(3, 0)).toBeNull();
 		// A lane whose hello was lost ends alone: nobody hears bye.
 		ended.length = said.length = 0;
 		other.laneOpened(4, 0);

@@ -208,9 +208,10 @@ export class Server {
 		for (const range of blocks) {
 			const entry = this.#entries[range[0]];
 			if (!entry) throw new WireError("malformed", "there is no such file");
+			// A page has no streams: every size is known.
+			if (range[1] + range[2] > blockCount(entry.size ?? 0)) throw new WireError("malformed", "there is no such block");
 			lane.queue.check(range[2]);
-			if (this.#most === 1 || entry.size === null || range[1] + range[2] > blockCount(entry.size))
-				lane.queue.add(range);
+			if (this.#most === 1) lane.queue.add(range);
 			else this.#promise(lane, receiver, range, fresh, elsewhere);
 		}
 		for (let at = 0; at < elsewhere.length; at += rangeLimit) {
