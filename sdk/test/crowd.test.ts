@@ -1,5 +1,5 @@
 import { sha256 } from "@noble/hashes/sha2.js";
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { blockBytes, blockCount, blockLength } from "../src/transfer/blocks.js";
 import { Fetcher } from "../src/transfer/fetcher.js";
 import type { Next } from "../src/transfer/queue.js";
@@ -26,7 +26,14 @@ interface Way {
 	readonly block: (file: number, block: number) => void;
 }
 
-class End {
+/** A way up, shared by the lanes in turn. */
+interface Up {
+	budget: number;
+	turn: number;
+	readonly upBytesPerMs?: number | undefined;
+}
+
+class End implements Up {
 	readonly fetcher: Fetcher;
 	readonly sharer: Sharer;
 	readonly ways = new Map<number, Way>();
@@ -36,11 +43,13 @@ class End {
 	leavesMs = Number.POSITIVE_INFINITY;
 	joined = false;
 	gone = false;
-	done = false;
+	doneMs: number | null = null;
 	budget = 0;
 	turn = 0;
+	/** Of its way up; default: as all. */
+	upBytesPerMs: number | undefined;
 
-	constructor(n: number, of: number) {
+	constructor(n: number, of: number, now: () => number) {
 		this.joinsMs = n * 30;
 		const say = (lane: number, message: Message) => this.says.get(lane)?.(message);
 		this.sharer = new Sharer({ send: say, wake: () => {} });
@@ -51,7 +60,7 @@ class End {
 					throw new Error(`a lane was ended: ${code}`);
 				},
 				ended: () => {
-					this.done = true;
+					this.doneMs = now();
 				},
 				fileDone: () => {},
 				complete: () => this.fetcher.sayComplete(),
@@ -76,11 +85,11 @@ class Crowd {
 	#lanes = 0;
 	readonly #ways = new Map<number, Way>();
 	readonly #says = new Map<number, (message: Message) => void>();
-	readonly #budget = { budget: 0, turn: 0 };
+	readonly #up: Up = { budget: 0, turn: 0 };
 
 	constructor(receivers: number, sizes: readonly number[]) {
 		this.entries = sizes.map((size, i) => ({ path: `f${i}`, size }));
-		this.ends = Array.from({ length: receivers }, (_, n) => new End(n, receivers));
+		this.ends = Array.from({ length: receivers }, (_, n) => new End(n, receivers, () => this.nowMs));
 		const say = (lane: number, message: Message) => this.#says.get(lane)?.(message);
 		this.server = new Server(
 			{
@@ -200,9 +209,9 @@ class Crowd {
 		end.ways.clear();
 	}
 
-	#give(state: { budget: number; turn: number }, ways: Map<number, Way>): number {
+	#give(state: Up, ways: Map<number, Way>): number {
 		let given = 0;
-		state.budget = Math.min(state.budget + this.upBytesPerMs * stepMs, blockBytes);
+		state.budget = Math.min(state.budget + (state.upBytesPerMs ?? this.upBytesPerMs) * stepMs, blockBytes);
 		const lanes = [...ways.keys()];
 		for (let idle = 0; state.budget > 0 && idle < lanes.length; ) {
 			state.turn = (state.turn + 1) % lanes.length;
@@ -222,11 +231,16 @@ class Crowd {
 
 	step(): void {
 		this.nowMs += stepMs;
+		const ticks = this.nowMs % 250 === 0;
+		if (ticks) this.server.tick(this.nowMs);
 		for (const end of this.ends) {
 			if (!end.joined && this.nowMs >= end.joinsMs) this.#join(end);
 			if (end.joined && !end.gone && this.nowMs >= end.leavesMs) this.#leave(end);
 			if (end.gone) continue;
-			if (this.nowMs % 250 === 0) end.fetcher.tick(this.nowMs);
+			if (ticks) {
+				end.fetcher.tick(this.nowMs);
+				end.sharer.tick(this.nowMs);
+			}
 			if (end.fetcher.manifestWhole && !end.fetcher.accepted) end.fetcher.accept(() => true, []);
 		}
 		for (const ways of [this.#ways, ...this.ends.map((end) => end.ways)]) {
@@ -234,13 +248,13 @@ class Crowd {
 				while (queue[0] && queue[0].atMs <= this.nowMs) queue.shift()?.deliver();
 			}
 		}
-		this.sent += this.#give(this.#budget, this.#ways);
+		this.sent += this.#give(this.#up, this.#ways);
 		for (const end of this.ends) if (!end.gone) this.#give(end, end.ways);
 	}
 
 	/** How many copies the sender has sent when everybody has everything. */
 	run(): number {
-		while (this.ends.some(({ done, gone }) => !done && !gone)) {
+		while (this.ends.some(({ doneMs, gone }) => doneMs === null && !gone)) {
 			if (this.nowMs > 300_000) throw new Error(`it does not end; ${this.sent} blocks were sent`);
 			this.step();
 		}
@@ -272,4 +286,20 @@ test("receivers that do not reach each other have it from the sender", () => {
 	const crowd = new Crowd(3, [20 * blockBytes]);
 	crowd.reach = () => false;
 	expect(crowd.run()).toBe(3);
+});
+
+describe("the sender, which has time, helps where others pass on slowly what they were promised", () => {
+	for (const [which, ups] of [
+		["all of them", [20, 20, 20, 20]],
+		["one of them", [undefined, undefined, undefined, 2]],
+	] as const) {
+		test(which, () => {
+			const crowd = new Crowd(ups.length, [128 * blockBytes]);
+			for (const [n, end] of crowd.ends.entries()) end.upBytesPerMs = ups[n];
+			crowd.run();
+			const last = Math.max(...crowd.ends.map(({ doneMs }) => doneMs ?? 0));
+			const alone = (ups.length * 128 * blockBytes) / crowd.upBytesPerMs;
+			expect(last).toBeLessThan(3 * alone);
+		});
+	}
 });

@@ -1,4 +1,14 @@
-import { Bitmap, blockCount, blockLength, firstFree, HashList, lowestBit, runs, unknownCount } from "./blocks.js";
+import {
+	Bitmap,
+	blockBytes,
+	blockCount,
+	blockLength,
+	firstFree,
+	HashList,
+	lowestBit,
+	runs,
+	unknownCount,
+} from "./blocks.js";
 import { sameHash } from "./hash.js";
 import { endForOthers, fromBase64 } from "./secret.js";
 import { fileRoot } from "./tree.js";
@@ -61,6 +71,10 @@ const sharedWindowMs = 500;
 const haveMs = 100;
 /** So long without a block from anybody, or longer where they are rare; then the sender is asked for what others were given. */
 const patienceMs = 3_000;
+/** When the sender has owed nothing for so long, what others pass on is weighed: it helps if it has been so many times faster and the rest would take longer than this. */
+const helpAfterMs = 5_000;
+const helpGain = 4;
+const helpLeftMs = 10_000;
 /** So many blocks are compared to find one that few have. */
 const rarestOf = 64;
 /** Of files that the sender has not told us about yet. */
@@ -155,6 +169,10 @@ interface Lane {
 	/** `unwant` was sent and not answered. */
 	unwanting: boolean;
 	heardAtMs: number;
+	/** When it gave a block, or was asked for the first. */
+	movedAtMs: number;
+	/** It has given nothing for long: it is asked for no more until it does. */
+	slow: boolean;
 	/** What arrived since the rate was taken, and what may be owed for it among several receivers. */
 	recentBytes: number;
 	windowBytes: number;
@@ -228,6 +246,15 @@ export class Fetcher {
 	#asking: 0 | 1 | 2 = 0;
 	/** Since when for anything. */
 	#needyAtMs = 0;
+	/** From the sender, and how long it has owed something. */
+	#givenBytes = 0;
+	#owingMs = 0;
+	#tickedAtMs = 0;
+	/** Since when the sender has owed nothing, or what others pass on was weighed last; from others since then. */
+	#weighedAtMs = 0;
+	#passedBytes = 0;
+	/** They are too slow: we ask the sender for anything, also while something comes from them. */
+	#helped = false;
 	readonly #liars = new Set<string>();
 	#news: [file: number, first: number, count: number][] = [];
 	#newsAtMs = 0;
@@ -271,6 +298,8 @@ export class Fetcher {
 			owedBytes: 0,
 			unwanting: false,
 			heardAtMs: nowMs,
+			movedAtMs: nowMs,
+			slow: false,
 			recentBytes: 0,
 			windowBytes: sharedWindowBytes,
 			hashing: [],
@@ -625,7 +654,8 @@ export class Fetcher {
 	arrived(id: number, file: number, block: number, bytes: number, hash: Uint8Array, nowMs: number): boolean {
 		const lane = this.#lanes.get(id);
 		if (!lane) return false;
-		lane.heardAtMs = this.#nowMs = nowMs;
+		lane.heardAtMs = lane.movedAtMs = this.#nowMs = nowMs;
+		lane.slow = false;
 		lane.recentBytes += bytes;
 		this.arrivedBytes += bytes;
 		this.#recentBytes += bytes;
@@ -641,7 +671,9 @@ export class Fetcher {
 		owed.arrived = true;
 		this.#betweenMs = (4 * this.#betweenMs + nowMs - this.#gainedAtMs) / 5;
 		this.#gainedAtMs = nowMs;
-		if (!lane.sender || this.#asking === 1) this.#asking = 0;
+		if (!lane.sender) this.#passedBytes += bytes;
+		else if (!lane.depot) this.#givenBytes += bytes;
+		if ((!lane.sender && !this.#helped) || this.#asking === 1) this.#asking = 0;
 		return true;
 	}
 
@@ -841,6 +873,7 @@ export class Fetcher {
 			this.#progressAtMs = nowMs;
 		}
 		this.#losePatience(nowMs);
+		this.#weigh(nowMs);
 		this.#fill();
 	}
 
@@ -877,7 +910,7 @@ export class Fetcher {
 
 	#owe(lane: Lane, file: number, block: number): number {
 		const bytes = (this.files[file] as Incoming).lengthOf(block);
-		if (lane.owed.size === 0) lane.heardAtMs = this.#nowMs; // it owed nothing until now
+		if (lane.owed.size === 0) lane.heardAtMs = lane.movedAtMs = this.#nowMs; // it owed nothing until now
 		lane.owed.set(`${file}:${block}`, { file, block, bytes, arrived: false });
 		lane.owedBytes += bytes;
 		return bytes;
@@ -899,6 +932,7 @@ export class Fetcher {
 		this.#company = company;
 		this.#gainedAtMs = nowMs;
 		this.#asking = 0;
+		this.#helped = false;
 		this.#fill();
 	}
 
@@ -1050,7 +1084,7 @@ export class Fetcher {
 	/** Asks on each lane for what it is best for. */
 	#fillShared(): void {
 		for (const lane of this.#lanes.values()) {
-			if (!lane.hello || lane.unwanting || (lane.sender && lane.accept !== "accepted")) continue;
+			if (!lane.hello || lane.unwanting || lane.slow || (lane.sender && lane.accept !== "accepted")) continue;
 			// What others were given is asked for a little at a time at first: they may be at it too.
 			const ofSender = lane.sender && !lane.depot;
 			const needy = ofSender && this.#asking === 2;
@@ -1149,12 +1183,58 @@ export class Fetcher {
 			this.#forgetAway();
 			this.#askHashesOfOthers();
 		} else if (this.#asking === 1 && waitedMs >= 2 * limit) {
-			this.#asking = 2; // until another receiver gives something
-			this.#needyAtMs = nowMs;
-			this.#forgetAway();
-			for (const incoming of this.files) {
-				if (incoming.open && incoming.size !== null) incoming.spread = this.#missing(incoming);
-			}
+			this.#askAnything(nowMs); // until another receiver gives something
+		}
+	}
+
+	/** Asks the sender for what others were given, each receiver beginning somewhere else. */
+	#askAnything(nowMs: number): void {
+		this.#asking = 2;
+		this.#needyAtMs = nowMs;
+		this.#forgetAway();
+		for (const incoming of this.files) {
+			if (incoming.open && incoming.size !== null) incoming.spread = this.#missing(incoming);
+		}
+	}
+
+	/**
+	 * Lets the sender help where others pass on what they were given, but far slower than it could: it must not carry each block to each receiver, nor leave us to
+	 * somebody's thin way up.
+	 */
+	#weigh(nowMs: number): void {
+		const senders = this.#serving().filter(({ depot }) => !depot);
+		if (senders.some(({ owed }) => owed.size > 0)) this.#owingMs += Math.min(1_000, nowMs - this.#tickedAtMs); // the machine may have slept
+		this.#tickedAtMs = nowMs;
+		const idle = senders.some(({ owed }) => this.#helped || owed.size === 0);
+		if (!this.#company || this.#paused || !idle || !this.files.some(({ open }) => open)) {
+			this.#weighedAtMs = nowMs;
+			this.#passedBytes = 0;
+			return;
+		}
+		const could = this.#givenBytes / Math.max(1_000, this.#owingMs); // bytes a millisecond
+		let stalled = false;
+		for (const lane of this.#others()) {
+			const waitedMs = nowMs - lane.movedAtMs;
+			if (lane.owed.size === 0 || waitedMs < helpAfterMs || (helpGain * blockBytes) / waitedMs >= could) continue;
+			lane.slow = stalled = true; // should it come after all, then for nothing
+			for (const [key, owed] of lane.owed) if (!owed.arrived) this.#forget(lane, key);
+		}
+		const elapsedMs = nowMs - this.#weighedAtMs;
+		if (!stalled && elapsedMs < helpAfterMs) return;
+		const rate = this.#passedBytes / elapsedMs;
+		const left = this.files.reduce(
+			(sum, { open, size, haveBytes }) => sum + (open ? (size ?? haveBytes) - haveBytes : 0),
+			0,
+		);
+		const slow = stalled || (helpGain * rate < could && left > rate * helpLeftMs);
+		this.#weighedAtMs = nowMs;
+		this.#passedBytes = 0;
+		if (slow && !this.#helped) {
+			this.#helped = true;
+			this.#askAnything(nowMs);
+		} else if (!slow && this.#helped) {
+			this.#helped = false;
+			this.#asking = 0;
 		}
 	}
 
