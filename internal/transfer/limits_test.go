@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -180,7 +181,7 @@ func TestAnswersForThoseWhoDoNotReadAreFew(t *testing.T) {
 		p := newPort(1, l)
 		p.most = maxAnswers
 		done := make(chan struct{}, 2)
-		go func() { p.close(p.write(nil)); done <- struct{}{} }()
+		go func() { p.close(p.write(context.Background(), nil)); done <- struct{}{} }()
 		go func() { p.close(p.read(&echo{})); done <- struct{}{} }()
 		synctest.Wait()
 		if l.asked > 2*maxAnswers {

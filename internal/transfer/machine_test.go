@@ -480,6 +480,35 @@ func TestPagesKeepTheirOrder(t *testing.T) {
 	}
 }
 
+// TestQuestionsKeepTheirOrder: answers to get-hashes come in the order in which they were asked, and any other is a mistake of the sender's. So the questions go out in the order in which they are
+// remembered, whoever else asks meanwhile.
+func TestQuestionsKeepTheirOrder(t *testing.T) {
+	f := offered(t, Entry{Path: "a", Size: new(int64(9 * BlockSize))}, Entry{Path: "b", Size: new(int64(1))})
+	f.take()
+	p := newPort(1, nil)
+	var r *receiver
+	var wg sync.WaitGroup
+	ask := func(first uint32) { f.getHashes(f.lanes[1], Range{0, first, 1}) }
+	r = &receiver{fetcher: f, server: newServer(0), disk: diskIn(t, t.TempDir(), "aaaaaaaaaaaaaaaa"), ports: map[int]*port{1: p}, cfg: ReceiveConfig{OnEvent: func(Event) {
+		if r.order.TryLock() { // in the midst of the first change: only who may overtake it does so here and now
+			r.order.Unlock()
+			r.change(func() { ask(2) })
+			return
+		}
+		wg.Go(func() { r.change(func() { ask(2) }) })
+	}}}
+	r.change(func() {
+		f.fail(1, refusal.SourceChanged) // tells OnEvent
+		ask(1)
+	})
+	wg.Wait()
+	for i, asked := range f.lanes[1].hashing {
+		if i >= len(p.outbox) || *p.outbox[i].First != asked.First {
+			t.Fatalf("question %d is not that for block %d", i, asked.First)
+		}
+	}
+}
+
 // TestWhatIsOwedFollowsTheWay: a fast near lane owes little, and a long one as much as it carries.
 func TestWhatIsOwedFollowsTheWay(t *testing.T) {
 	for _, test := range []struct {

@@ -144,18 +144,40 @@ type outBlock struct {
 	data []byte
 }
 
-// write sends until the port is closed. next may be nil; it returns nil if there is nothing to send now, and it may block.
-func (p *port) write(next func() (*outBlock, error)) error {
+// write sends until the port is closed. next may be nil; it gives a block, or nil if there is nothing to send now. It may take its time until its ctx ends, for a stream that gives nothing or at a
+// user's limit: messages go out meanwhile, and tell the other side that the lane lives.
+func (p *port) write(ctx context.Context, next func(ctx context.Context) (*outBlock, error)) error {
 	defer p.lane.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer cancel()
+	// Under p.mu: what next has given, and whether it is at it.
+	var given *outBlock
+	var failed error
+	var busy bool
 	for {
 		p.mu.Lock()
-		for len(p.outbox) == 0 && len(p.binary) == 0 && !p.closed && !(p.owes && next != nil) {
+		for len(p.outbox) == 0 && len(p.binary) == 0 && !p.closed && given == nil && failed == nil && !(p.owes && next != nil && !busy) {
 			p.wake.Wait()
 		}
-		outbox, binary, closed, owes := p.outbox, p.binary, p.closed, p.owes
-		p.outbox, p.binary, p.owes = nil, nil, false
+		outbox, binary, closed, b, err := p.outbox, p.binary, p.closed, given, failed
+		p.outbox, p.binary, given = nil, nil, nil
 		p.sending = len(outbox) + len(binary)
+		ask := p.owes && next != nil && !busy && b == nil && err == nil && !closed // what next posts comes after the block before
+		if ask {
+			p.owes, busy = false, true
+		}
 		p.mu.Unlock()
+		if ask {
+			asking.Go(func() {
+				b, err := next(ctx)
+				p.mu.Lock()
+				given, failed, busy = b, err, false
+				p.wake.Broadcast()
+				p.mu.Unlock()
+			})
+		}
 		for _, m := range outbox {
 			if err := p.lane.Send(true, nil, m.encode()); err != nil {
 				return err
@@ -170,26 +192,19 @@ func (p *port) write(next func() (*outBlock, error)) error {
 		p.sending = 0
 		p.wake.Broadcast()
 		p.mu.Unlock()
-		if closed {
+		switch {
+		case closed:
 			p.lane.Flush()
 			return nil
-		}
-		if !owes || next == nil {
-			continue
-		}
-		b, err := next()
-		if err != nil {
+		case err != nil:
 			return err
-		}
-		if b == nil {
+		case b == nil:
 			continue
 		}
 		if err := p.sendBlock(b); err != nil {
 			return err
 		}
-		p.mu.Lock()
-		p.owes = true
-		p.mu.Unlock()
+		p.stir()
 	}
 }
 

@@ -73,6 +73,7 @@ type receiver struct {
 	arrived chan struct{} // capacity 1: there may be more to pour
 	poured  chan struct{} // closed when the stream has everything
 
+	order    sync.Mutex // held while a change is made and done; taken before mu and a port's lock
 	mu       sync.Mutex
 	fetcher  *fetcher
 	server   *server              // for other receivers
@@ -127,15 +128,26 @@ func (r *receiver) run(ctx context.Context) (result Result, err error) {
 		}
 		err = errors.Join(err, r.disk.close())
 	}()
+	met := make(chan struct{}) // closed when r.meeting is there
 	m, err := meet(ctx, r.cfg.Server, r.cfg.Ticket, roleReceiver, handlers{
 		members: r.stir,
-		lane:    func(peer string, l lane) { r.wg.Go(func() { _ = r.adopt(l, peer, roleReceiver) }) }, // senders make none; one that ends at once is none
-		lie:     r.lie,
+		lane: func(peer string, l lane) { // senders make none
+			r.wg.Go(func() {
+				select {
+				case <-met:
+					_ = r.adopt(l, peer, roleReceiver) // one that ends at once is none
+				case <-ctx.Done():
+					l.Close()
+				}
+			})
+		},
+		lie: r.lie,
 	})
 	if err != nil {
 		return result, err
 	}
 	r.meeting = m
+	close(met)
 	defer m.close()
 	r.wg.Go(r.finisher)
 	r.wg.Go(r.watchDepot)
@@ -173,26 +185,22 @@ func (r *receiver) run(ctx context.Context) (result Result, err error) {
 		case <-sessionDone:
 			sessionDone = nil
 		case on := <-r.cfg.Pauses:
-			r.mu.Lock()
-			r.fetcher.pause(time.Now(), on)
-			r.mu.Unlock()
+			r.change(func() { r.fetcher.pause(time.Now(), on) })
 		case <-r.stirred:
 		case <-ticker.C:
 		}
 		now := time.Now()
 		others := len(r.meeting.with(roleReceiver)) > 0
-		r.mu.Lock()
-		r.fetcher.accompany(now, others)
-		r.fetcher.tick(now)
-		r.server.tick(now)
-		actions := append(r.fetcher.take(), r.server.take()...)
-		lanes := len(r.fetcher.senders())
-		dial := lanes == 0 && !r.dialing && !r.complete && now.After(redial)
-		progress := r.progressLocked()
-		failures := r.failures
-		kept := r.fromDepotLocked()
-		r.mu.Unlock()
-		r.do(actions)
+		var dial, kept bool
+		var failures int
+		var progress Progress
+		r.change(func() {
+			r.fetcher.accompany(now, others)
+			r.fetcher.tick(now)
+			r.server.tick(now)
+			dial = len(r.fetcher.senders()) == 0 && !r.dialing && !r.complete && now.After(redial)
+			progress, failures, kept = r.progressLocked(), r.failures, r.fromDepotLocked()
+		})
 		r.cfg.OnProgress(progress)
 		r.swarm()
 		if !dial {
@@ -362,14 +370,14 @@ func (r *receiver) linger(ctx context.Context) {
 	started := time.Now()
 	for said := false; ; {
 		now := time.Now()
-		r.mu.Lock()
-		r.fetcher.tick(now)
-		r.server.tick(now)
-		needed := r.fetcher.lacks() && now.Sub(started) < lingerMax && now.Sub(later(started, r.asked)) < lingerIdle
-		actions := append(r.fetcher.take(), r.server.take()...)
-		progress := r.progressLocked()
-		r.mu.Unlock()
-		r.do(actions)
+		var needed bool
+		var progress Progress
+		r.change(func() {
+			r.fetcher.tick(now)
+			r.server.tick(now)
+			needed = r.fetcher.lacks() && now.Sub(started) < lingerMax && now.Sub(later(started, r.asked)) < lingerIdle
+			progress = r.progressLocked()
+		})
 		if !needed {
 			return
 		}
@@ -397,23 +405,21 @@ func later(a, b time.Time) time.Time {
 // next reads the next block that another receiver wants.
 func (r *receiver) next(p *port, buf []byte) (*outBlock, error) {
 	for {
-		r.mu.Lock()
-		b, ok := r.server.next(p.id)
-		actions := r.server.take()
+		var b block
+		var ok, have bool
 		var hash Hash
-		have := ok && r.fetcher.gives() && int(b.file) < len(r.fetcher.files) && r.fetcher.files[b.file].have.has(b.index)
-		if have {
-			hash = r.fetcher.files[b.file].hashes[b.index]
-		}
-		length := 0
-		if have {
-			length = r.fetcher.files[b.file].length(b.index)
-			r.shared += int64(length)
-			r.asked = time.Now()
-			r.server.spoke(r.asked, p.id)
-		}
-		r.mu.Unlock()
-		r.do(actions)
+		var length int
+		r.change(func() {
+			b, ok = r.server.next(p.id)
+			have = ok && r.fetcher.gives() && int(b.file) < len(r.fetcher.files) && r.fetcher.files[b.file].have.has(b.index)
+			if have {
+				hash = r.fetcher.files[b.file].hashes[b.index]
+				length = r.fetcher.files[b.file].length(b.index)
+				r.shared += int64(length)
+				r.asked = time.Now()
+				r.server.spoke(r.asked, p.id)
+			}
+		})
 		if !ok {
 			return nil, nil
 		}
@@ -453,31 +459,30 @@ func (r *receiver) adopt(l lane, peer, role string) error {
 		return err
 	}
 	others := len(r.meeting.with(roleReceiver)) > 0
-	r.mu.Lock()
-	if p.role == roleSender {
-		r.path = l.String()
-	} else {
-		r.server.addReceiver(time.Now(), p.id, p.end)
-	}
-	r.fetcher.accompany(time.Now(), others)
-	if _, kept := l.(*depotLane); kept {
-		r.fetcher.addDepot(time.Now(), p.id, p.end)
-	} else {
-		r.fetcher.addLane(time.Now(), p.id, p.end, p.role == roleSender)
-	}
-	actions := r.fetcher.take()
-	r.mu.Unlock()
+	r.change(func() {
+		if p.role == roleSender {
+			r.path = l.String()
+		} else {
+			r.server.addReceiver(time.Now(), p.id, p.end)
+		}
+		r.fetcher.accompany(time.Now(), others)
+		if _, kept := l.(*depotLane); kept {
+			r.fetcher.addDepot(time.Now(), p.id, p.end)
+		} else {
+			r.fetcher.addLane(time.Now(), p.id, p.end, p.role == roleSender)
+		}
+	})
 	r.cfg.OnEvent(Event{Code: "connected", Path: l.String()})
 	r.wg.Go(func() {
 		written := make(chan struct{})
 		go func() {
 			defer close(written)
 			if p.role == roleSender {
-				p.close(p.write(nil))
+				p.close(p.write(r.ctx, nil))
 				return
 			}
 			buf := make([]byte, BlockSize)
-			p.close(p.write(func() (*outBlock, error) { return r.next(p, buf) }))
+			p.close(p.write(r.ctx, func(context.Context) (*outBlock, error) { return r.next(p, buf) }))
 		}()
 		err := p.read(r)
 		var no *refusal.Refusal
@@ -489,17 +494,16 @@ func (r *receiver) adopt(l lane, peer, role string) error {
 			p.close(io.ErrClosedPipe)
 		}
 		<-written
-		r.mu.Lock()
-		delete(r.ports, p.id)
-		r.server.removeLane(p.id)
-		r.fetcher.removeLane(time.Now(), p.id)
-		if p.role == roleReceiver {
-			r.met[peer] = time.Now().Add(swarmRedial)
-		}
-		actions := r.fetcher.take()
-		complete := r.complete && len(r.failed) == 0 && p.role == roleSender
-		r.mu.Unlock()
-		r.do(actions)
+		var complete bool
+		r.change(func() {
+			delete(r.ports, p.id)
+			r.server.removeLane(p.id)
+			r.fetcher.removeLane(time.Now(), p.id)
+			if p.role == roleReceiver {
+				r.met[peer] = time.Now().Add(swarmRedial)
+			}
+			complete = r.complete && len(r.failed) == 0 && p.role == roleSender
+		})
 		r.stir()
 		if complete {
 			r.end(nil) // the sender's bye was lost
@@ -508,7 +512,6 @@ func (r *receiver) adopt(l lane, peer, role string) error {
 			r.end(no)
 		}
 	})
-	r.do(actions)
 	return nil
 }
 
@@ -552,6 +555,18 @@ func (r *receiver) drain() {
 			return
 		}
 	}
+}
+
+// change changes the machines, and does what they want done. What two changes want is done in the order of the changes: the answers to get-hashes come in the order of the questions as the
+// fetcher remembers it.
+func (r *receiver) change(f func()) {
+	r.order.Lock()
+	defer r.order.Unlock()
+	r.mu.Lock()
+	f()
+	actions := append(r.fetcher.take(), r.server.take()...)
+	r.mu.Unlock()
+	r.do(actions)
 }
 
 // do executes what the fetcher wants.
@@ -645,21 +660,20 @@ func (r *receiver) confirm() {
 			proven += len(more)
 			r.mu.Lock()
 		}
+		r.mu.Unlock()
 		if r.ctx.Err() != nil {
-			r.mu.Unlock()
 			return
 		}
-		r.fetcher.resume = func(i uint32, e Entry) []Hash {
-			hashes, err := r.disk.claim(i, e)
-			if err != nil {
-				r.end(err)
+		r.change(func() {
+			r.fetcher.resume = func(i uint32, e Entry) []Hash {
+				hashes, err := r.disk.claim(i, e)
+				if err != nil {
+					r.end(err)
+				}
+				return hashes
 			}
-			return hashes
-		}
-		r.fetcher.accept(time.Now(), func(_ uint32, e Entry) bool { return r.cfg.Choose == nil || r.cfg.Choose(e) })
-		actions := r.fetcher.take()
-		r.mu.Unlock()
-		r.do(actions)
+			r.fetcher.accept(time.Now(), func(_ uint32, e Entry) bool { return r.cfg.Choose == nil || r.cfg.Choose(e) })
+		})
 	})
 }
 
@@ -692,14 +706,12 @@ func (r *receiver) finisher() {
 				return
 			}
 		}
-		r.mu.Lock()
 		now := time.Now()
-		for _, fin := range list {
-			r.fetcher.finished(now, fin.file, nil)
-		}
-		actions := r.fetcher.take()
-		r.mu.Unlock()
-		r.do(actions)
+		r.change(func() {
+			for _, fin := range list {
+				r.fetcher.finished(now, fin.file, nil)
+			}
+		})
 	}
 }
 
@@ -748,25 +760,22 @@ func (r *receiver) onMessage(p *port, m *message) error {
 	if prove {
 		r.disk.prove(r.ctx, *m.From, m.Entries)
 	}
-	r.mu.Lock()
 	var err error
+	var changed bool
 	asked := p.role == roleReceiver && (m.Type == typeWant || m.Type == typeUnwant)
-	changed := m.Type == typePause && p.role == roleSender && r.held != m.On
-	if changed {
-		r.held = m.On
-	}
-	if asked {
-		err = r.server.message(time.Now(), p.id, m)
-	} else {
-		err = r.fetcher.message(time.Now(), p.id, m)
-	}
-	alone := r.fetcher.alone
-	actions := append(r.fetcher.take(), r.server.take()...)
-	r.mu.Unlock()
-	if alone {
-		r.meeting.deafen()
-	}
-	r.do(actions)
+	r.change(func() {
+		if changed = m.Type == typePause && p.role == roleSender && r.held != m.On; changed {
+			r.held = m.On
+		}
+		if asked {
+			err = r.server.message(time.Now(), p.id, m)
+		} else {
+			err = r.fetcher.message(time.Now(), p.id, m)
+		}
+		if r.fetcher.alone {
+			r.meeting.deafen()
+		}
+	})
 	if changed { // it is said on each lane
 		r.cfg.OnEvent(pauseEvent(m.On))
 	}
@@ -786,11 +795,8 @@ func (r *receiver) more() {
 }
 
 func (r *receiver) onHashes(p *port, l *hashList) error {
-	r.mu.Lock()
-	err := r.fetcher.hashList(time.Now(), p.id, l)
-	actions := r.fetcher.take()
-	r.mu.Unlock()
-	r.do(actions)
+	var err error
+	r.change(func() { err = r.fetcher.hashList(time.Now(), p.id, l) })
 	return err
 }
 
@@ -808,15 +814,13 @@ func (r *receiver) onBlock(p *port, b block, h Hash, data []byte) error {
 		return err
 	}
 	werr := r.disk.write(b, h, data)
-	r.mu.Lock()
-	if werr != nil {
-		r.fetcher.lostBlock(b)
-	} else {
-		r.fetcher.kept(time.Now(), b, h)
-	}
-	actions := r.fetcher.take()
-	r.mu.Unlock()
-	r.do(actions)
+	r.change(func() {
+		if werr != nil {
+			r.fetcher.lostBlock(b)
+		} else {
+			r.fetcher.kept(time.Now(), b, h)
+		}
+	})
 	r.more()
 	if werr != nil {
 		r.end(werr)

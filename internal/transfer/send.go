@@ -428,7 +428,7 @@ func (s *sender) adopt(l lane) {
 		written := make(chan struct{})
 		go func() {
 			defer close(written)
-			p.close(p.write(func() (*outBlock, error) { return s.next(p, buf) }))
+			p.close(p.write(s.ctx, func(ctx context.Context) (*outBlock, error) { return s.next(ctx, p, buf) }))
 		}()
 		err := p.read(s)
 		var r *refusal.Refusal
@@ -443,7 +443,7 @@ func (s *sender) adopt(l lane) {
 }
 
 // next reads the next block that is owed on a lane.
-func (s *sender) next(p *port, buf []byte) (*outBlock, error) {
+func (s *sender) next(ctx context.Context, p *port, buf []byte) (*outBlock, error) {
 	for {
 		var b block
 		var ok bool
@@ -451,7 +451,7 @@ func (s *sender) next(p *port, buf []byte) (*outBlock, error) {
 		if !ok {
 			return nil, nil
 		}
-		data, hash, err := s.source.read(s.ctx, b.file, b.index, buf)
+		data, hash, err := s.source.read(ctx, b.file, b.index, buf)
 		if err != nil {
 			var r *refusal.Refusal
 			if !errors.As(err, &r) {
@@ -463,7 +463,7 @@ func (s *sender) next(p *port, buf []byte) (*outBlock, error) {
 		if data == nil {
 			continue
 		}
-		if err := s.limit.WaitN(s.ctx, len(data)); err != nil {
+		if err := s.limit.WaitN(ctx, len(data)); err != nil {
 			return nil, err
 		}
 		s.mu.Lock()

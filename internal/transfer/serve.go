@@ -50,7 +50,8 @@ type serveLane struct {
 	manifest int  // next entry to send; -1: was not asked
 	accepted bool
 	owed     []Range
-	count    int // blocks in owed
+	count    int  // blocks in owed
+	giving   bool // one more is being read, or sent
 	unwant   bool
 	spoke    time.Time
 	ended    bool
@@ -392,7 +393,11 @@ func (s *server) takeBack(l *serveLane) {
 // next is what to send next on a lane; ok is false if nothing is owed.
 func (s *server) next(lane int) (b block, ok bool) {
 	l := s.lanes[lane]
-	if l == nil || s.paused {
+	if l == nil {
+		return b, false
+	}
+	l.giving = false
+	if s.paused {
 		return b, false
 	}
 	if l.unwant {
@@ -403,6 +408,7 @@ func (s *server) next(lane int) (b block, ok bool) {
 	if len(l.owed) == 0 {
 		return b, false
 	}
+	l.giving = true
 	r := &l.owed[0]
 	b = block{r.File, r.First}
 	r.First++
@@ -467,7 +473,7 @@ func (s *server) done() bool {
 // tick says wait on lanes where something is owed and nothing was said for a while.
 func (s *server) tick(now time.Time) {
 	for _, l := range s.lanes {
-		owes := l.count > 0 || slices.ContainsFunc(s.roots, func(r rootWish) bool { return r.lane == l.id })
+		owes := l.count > 0 || l.giving || slices.ContainsFunc(s.roots, func(r rootWish) bool { return r.lane == l.id })
 		if owes && now.Sub(l.spoke) >= waitEach {
 			l.spoke = now
 			s.send(l.id, message{Type: typeWait})
