@@ -2,6 +2,7 @@ import { hkdf } from "@noble/hashes/hkdf.js";
 import { hmac } from "@noble/hashes/hmac.js";
 import { sha256 } from "@noble/hashes/sha2.js";
 import { blockCount } from "./blocks.js";
+import { free } from "./free.js";
 import { concat, fromBase64, lp, random, type Ticket, toBase64 } from "./secret.js";
 import { type Entry, type Range, WireError } from "./wire.js";
 
@@ -65,7 +66,9 @@ export class DepotKeys {
 		nonce: Uint8Array<ArrayBuffer> = random(nonceBytes),
 	): Promise<Uint8Array<ArrayBuffer>> {
 		const sealed = await crypto.subtle.encrypt(this.#parameters(number, nonce), await this.#key, content);
-		return concat(nonce, new Uint8Array(sealed));
+		const object = concat(nonce, new Uint8Array(sealed));
+		free(sealed);
+		return object;
 	}
 
 	/** Throws a {@link SealedError}. */

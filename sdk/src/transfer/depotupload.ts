@@ -20,6 +20,7 @@ import {
 	type JoinCredentials,
 	pause,
 } from "./depotclient.js";
+import { free } from "./free.js";
 import { toBase64 } from "./secret.js";
 import { type Source, SourceError } from "./source.js";
 import { decodeMessage, type Entry, manifestPages } from "./wire.js";
@@ -203,6 +204,7 @@ export class DepotUpload {
 	async #flush(): Promise<void> {
 		if (this.#batch.length === 0) return;
 		const objects = new Blob(this.#batch);
+		for (const { buffer } of this.#batch) free(buffer);
 		const bytes = this.#batchFileBytes;
 		this.#batch = [];
 		this.#batchBytes = this.#batchFileBytes = 0;
@@ -230,7 +232,9 @@ export class DepotUpload {
 					continue;
 				}
 				const content = await this.#source.block(file, block);
-				if (content) await this.#put(number, content.bytes, content.bytes.length);
+				if (!content) continue;
+				await this.#put(number, content.bytes, content.bytes.length);
+				free(content.bytes.buffer);
 			}
 			await this.#lists(file, size);
 		} catch (error) {

@@ -12,6 +12,7 @@ import {
 	SealedError,
 } from "./depot.js";
 import { again, type DepotClient, DepotError, type DepotState, hasNumber, pause } from "./depotclient.js";
+import { free } from "./free.js";
 import { digest } from "./hash.js";
 import type { Wire } from "./lane.js";
 import { random, toBase64 } from "./secret.js";
@@ -327,6 +328,7 @@ export class DepotWire implements Wire {
 						for (const part of encodeBlock(file, block, bytes, hash, Number.POSITIVE_INFINITY)) {
 							if (!this.#end.signal.aborted) this.onmessage?.(part.buffer);
 						}
+						free(bytes.buffer);
 					});
 				});
 			}

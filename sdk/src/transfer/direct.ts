@@ -1,4 +1,5 @@
 import { blockBytes } from "./blocks.js";
+import { free } from "./free.js";
 import { localPaths } from "./path.js";
 import type { Store } from "./store.js";
 import type { Entry } from "./wire.js";
@@ -61,6 +62,7 @@ export class DirectStore implements Store {
 		}
 		const { stream } = await this.#begun(file);
 		await stream.write({ type: "write", position: block * blockBytes, data: bytes });
+		free(bytes.buffer);
 	}
 
 	/** What is being written into such a file cannot be read before it is closed. */

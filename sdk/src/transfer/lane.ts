@@ -1,3 +1,4 @@
+import { free } from "./free.js";
 import { encodeBlock, type Message } from "./wire.js";
 
 // A lane as the worker sees it: a data channel that was moved here, or, in browsers that cannot move one, a port through which the page
@@ -6,6 +7,7 @@ import { encodeBlock, type Message } from "./wire.js";
 /** The part of a data channel that a lane needs. */
 export interface Wire {
 	readonly bufferedAmount: number;
+	/** Takes the buffer of bytes for good. */
 	send(data: string | Uint8Array<ArrayBuffer>): void;
 	close(): void;
 	onopen: (() => void) | null;
@@ -65,6 +67,7 @@ export class ChannelWire implements Wire {
 
 	send(data: string | Uint8Array<ArrayBuffer>): void {
 		this.#channel.send(data as string);
+		if (typeof data !== "string") free(data.buffer);
 	}
 
 	close(): void {
@@ -138,6 +141,7 @@ export function bridge(channel: RTCDataChannel, port: MessagePort): void {
 		if (channel.readyState !== "open") return;
 		unsaid += typeof data.send === "string" ? data.send.length : data.send.byteLength;
 		channel.send(data.send as string);
+		if (typeof data.send !== "string") free(data.send);
 		if (channel.bufferedAmount <= lowBytes) say();
 	};
 }

@@ -1,4 +1,5 @@
 import { blockBytes } from "./blocks.js";
+import { free } from "./free.js";
 import type { LaneWriter } from "./lane.js";
 import type { Next } from "./queue.js";
 import type { Block } from "./source.js";
@@ -72,7 +73,9 @@ export class Pump {
 			}
 			if (!content) continue;
 			await writer.block(now.file, now.block, content.bytes, content.hash);
-			host.sent(lane, content.bytes.length);
+			const { length, buffer } = content.bytes;
+			free(buffer);
+			host.sent(lane, length);
 		}
 	}
 }

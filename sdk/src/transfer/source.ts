@@ -1,4 +1,5 @@
 import { blockBytes, blockCount, blockLength, HashList } from "./blocks.js";
+import { free } from "./free.js";
 import { digest } from "./hash.js";
 import { fileRoot, manifestRoot } from "./tree.js";
 import type { Entry } from "./wire.js";
@@ -23,6 +24,7 @@ export class SourceError extends Error {
 }
 
 export interface Block {
+	/** They are the reader's: nobody else has their buffer. */
 	readonly bytes: Uint8Array<ArrayBuffer>;
 	readonly hash: Uint8Array;
 }
@@ -48,7 +50,7 @@ export class Source {
 		const at = block * blockBytes;
 		const slab = await this.#slab(file, Math.floor(at / slabBytes));
 		const from = at % slabBytes;
-		const bytes = slab.subarray(from, from + blockLength(size, block));
+		const bytes = slab.slice(from, from + blockLength(size, block));
 		const hash = await digest(bytes);
 		const known = this.#hashes[file]?.get(block);
 		if (known?.some((byte, index) => byte !== hash[index])) throw new SourceError(file, "source_changed");
@@ -67,7 +69,15 @@ export class Source {
 		const slab = this.#read(file, index);
 		slab.catch(() => this.#slabs.delete(key));
 		this.#slabs.set(key, slab);
-		if (this.#slabs.size > slabsKept) this.#slabs.delete(this.#slabs.keys().next().value as string);
+		if (this.#slabs.size > slabsKept) {
+			const [oldest, unused] = this.#slabs.entries().next().value as [string, Promise<Uint8Array<ArrayBuffer>>];
+			this.#slabs.delete(oldest);
+			// Those who asked for it before have copied from it before this is called.
+			unused.then(
+				({ buffer }) => free(buffer),
+				() => {},
+			);
+		}
 		return slab;
 	}
 
@@ -112,7 +122,11 @@ export class Source {
 	async #root(file: number): Promise<Uint8Array> {
 		const size = this.#entries[file]?.size ?? 0;
 		const hashes = this.#hashes[file] as HashList;
-		for (let block = 0; block < blockCount(size); block++) if (!hashes.get(block)) await this.block(file, block);
+		for (let block = 0; block < blockCount(size); block++) {
+			if (hashes.get(block)) continue;
+			const content = await this.block(file, block);
+			if (content) free(content.bytes.buffer);
+		}
 		return fileRoot(size, hashes.first(blockCount(size)));
 	}
 

@@ -1,4 +1,5 @@
 import { blockBytes } from "./blocks.js";
+import { free } from "./free.js";
 import { decodeJournal, type Entry, encodeHeader, encodeRecords } from "./journal.js";
 
 // Where received blocks go. Three places, from the best to the least (docs/transfer.md, "Where a browser puts it"):
@@ -13,9 +14,9 @@ export interface Store {
 	readonly kind: "staging" | "direct" | "memory";
 	/** What was there when it was opened. */
 	readonly found: readonly Entry[];
-	/** Takes a block, and its bytes for good. */
+	/** Takes a block, and the buffer of its bytes for good. */
 	write(file: number, block: number, bytes: Uint8Array<ArrayBuffer>, hash: Uint8Array): Promise<void>;
-	/** Reads a block that was written; `null` where that is not possible. */
+	/** Reads a block that was written, into a buffer of its own; `null` where that is not possible. */
 	read(file: number, block: number, bytes: number): Promise<Uint8Array<ArrayBuffer> | null>;
 	/** Makes durable what was written. */
 	flush(): Promise<void>;
@@ -186,14 +187,16 @@ export class StagingStore implements Store {
 	async #write(file: number, block: number, bytes: Uint8Array<ArrayBuffer>, hash: Uint8Array): Promise<void> {
 		if (this.#failure) throw this.#failure;
 		const access = await this.#handle(file);
+		const { length } = bytes;
 		const written = access.write(bytes, { at: block * blockBytes });
+		free(bytes.buffer);
 		// For an error in a private window Chromium gives 2^32 - 4 bytes. It may have lost the file, as in a sleep of ten minutes: the size is 2^64 - 4 then.
-		if (written > bytes.length && !Number.isSafeInteger(access.getSize()))
+		if (written > length && !Number.isSafeInteger(access.getSize()))
 			throw new DOMException("the browser has lost the file", "InvalidStateError");
-		if (written !== bytes.length) throw new DOMException("the disk took only a part", "QuotaExceededError");
+		if (written !== length) throw new DOMException("the disk took only a part", "QuotaExceededError");
 		this.#dirty.add(file);
 		this.#pending.push({ file, block, hash });
-		this.#pendingBytes += bytes.length;
+		this.#pendingBytes += length;
 		if (this.#pendingBytes >= flushBytes) await this.flush();
 		else
 			this.#timer ??= setTimeout(() => {
@@ -332,7 +335,7 @@ export class MemoryStore implements Store {
 	}
 
 	async read(file: number, block: number): Promise<Uint8Array<ArrayBuffer> | null> {
-		return this.#blocks.get(file)?.[block] ?? null;
+		return this.#blocks.get(file)?.[block]?.slice() ?? null;
 	}
 
 	async flush(): Promise<void> {}

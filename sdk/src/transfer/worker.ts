@@ -4,6 +4,7 @@ import { DepotUpload } from "./depotupload.js";
 import { DepotWire } from "./depotwire.js";
 import { DirectStore } from "./direct.js";
 import { Fetcher, type FetcherHost } from "./fetcher.js";
+import { free } from "./free.js";
 import { digest, sameHash } from "./hash.js";
 import { ChannelWire, LaneWriter, PortWire, type Wire } from "./lane.js";
 import type { FileState, FromWorker, Place, ToWorker } from "./protocol.js";
@@ -70,7 +71,8 @@ abstract class End {
 					const message = decodeMessage(data);
 					if (message) this.text(lane, message);
 				} else if (data instanceof ArrayBuffer) {
-					this.binary(lane, data);
+					this.binary(lane, data); // it copies what it keeps
+					free(data);
 				}
 			} catch (error) {
 				if (!(error instanceof WireError)) throw error;
