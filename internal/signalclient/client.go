@@ -201,6 +201,13 @@ func (s *Session) RTT() time.Duration { return time.Duration(s.rtt.Load()) }
 // Links returns how many links the session has opened so far.
 func (s *Session) Links() int { return int(s.links.Load()) }
 
+// Linked reports whether there is a link to the server now, as far as is known.
+func (s *Session) Linked() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.link != nil
+}
+
 // Done is closed when the session has ended and none of its goroutines is left.
 func (s *Session) Done() <-chan struct{} { return s.done }
 

@@ -308,8 +308,8 @@ func (r *receiver) dial(p member) {
 			r.fetcher.opening = 0
 			if native && !errors.Is(err, errNotAuthentic) {
 				r.noNative[p.id] = true // WebRTC next
-			} else {
-				r.failures++
+			} else if r.meeting.session.Linked() {
+				r.failures++ // else it is this end that has no network: it may come back
 			}
 		} else {
 			r.failures = 0
