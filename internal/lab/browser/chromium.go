@@ -29,10 +29,11 @@ var chromiumArgs = []string{
 	// Several pages at full speed.
 	"--disable-background-timer-throttling", "--disable-backgrounding-occluded-windows", "--disable-renderer-backgrounding",
 	"--disable-hang-monitor", "--disable-popup-blocking", "--disable-ipc-flooding-protection",
-	// Plain host candidates, and no permission prompt for pages of one address space that use another (Chromium 142 and later). The last
-	// --disable-features on a command line wins, so there is one.
+	// Plain host candidates, and no permission prompt for pages of one address space that use another (Chromium 142 and later). No pages for what
+	// the address bar would show: each start made two, for half a second of CPU time. The last --disable-features on a command line wins, so there is one.
 	"--disable-features=WebRtcHideLocalIpsWithMdns,LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets," +
-		"LocalNetworkAccessChecksWebRTC,LocalNetworkAccessChecksWebTransport,Translate,OptimizationHints,MediaRouter,DialMediaRouteProvider,HttpsUpgrades",
+		"LocalNetworkAccessChecksWebRTC,LocalNetworkAccessChecksWebTransport,Translate,OptimizationHints,MediaRouter,DialMediaRouteProvider,HttpsUpgrades," +
+		"WebUIOmniboxPopup,WebUIOmniboxAimPopup",
 }
 
 func (b *Browser) startChromium(path, profile string, options Options) error {
