@@ -441,11 +441,12 @@ func (m *meeting) negotiate(ctx context.Context, c *conn, offer *signalData) (l 
 	})
 	candidates := make(chan webrtc.ICECandidateInit, 64)
 	pc.OnICECandidate(func(found *webrtc.ICECandidate) {
-		if found == nil {
-			return
+		candidate := webrtc.ICECandidateInit{SDPMid: new("0")} // an empty one: some stacks begin only when they have them all
+		if found != nil {
+			candidate = found.ToJSON()
 		}
 		select {
-		case candidates <- found.ToJSON():
+		case candidates <- candidate:
 		default: // more than enough
 		}
 	})
