@@ -576,7 +576,7 @@ func (f *fetcher) message(now time.Time, lane int, m *message) error {
 		if int(*m.File) >= len(f.files) {
 			return malformed("failed: file")
 		}
-		f.fail(*m.File, refusal.Code(m.Code))
+		f.fail(*m.File, theirs(refusal.Code(m.Code)).Code)
 		f.settle(now)
 	case typeBye:
 		f.over = true

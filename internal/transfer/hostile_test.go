@@ -60,6 +60,31 @@ func TestAStrangerWhoDeclinesEndsNothing(t *testing.T) {
 	}
 }
 
+// Programs read the sender's events: a stranger must not make up one, least of all that everything has arrived.
+func TestAReceiverThatEndsInItsOwnWords(t *testing.T) {
+	node, ticket := startNode(t), NewTicket()
+	sender := sends(t, SendConfig{Server: node, Ticket: ticket, Paths: []string{fileOf(t, 3)}, Receivers: 1})
+	for i, code := range []string{"nonsense", "ready", string(refusal.Done)} {
+		l := joins(t, node, ticket, roleReceiver).dial(roleSender)
+		l.hello(roleReceiver, endOf("A"))
+		l.say(message{Type: typeBye, Code: code})
+		l.closed()
+		sender.until("word of it", func() bool {
+			said := 0
+			for _, e := range sender.events {
+				if e.Code == code {
+					t.Errorf("the sender says %v", e)
+					return true
+				}
+				if e.Code == string(refusal.Malformed) {
+					said++
+				}
+			}
+			return said == i+1
+		})
+	}
+}
+
 // Who has taken the link may end the transfer.
 func TestTheReceiverWhoCancelsEndsTheTransfer(t *testing.T) {
 	node, ticket := startNode(t), NewTicket()
@@ -164,6 +189,9 @@ func TestASenderThatEndsInItsOwnWords(t *testing.T) {
 			}
 			if err := receiver.wait(); !errors.Is(err, refusal.New(c.want)) {
 				t.Errorf("got %v, want %s", err, c.want)
+			}
+			if slices.ContainsFunc(receiver.events, func(e Event) bool { return e.Code == "nonsense" }) {
+				t.Errorf("the receiver says what its sender made up: %v", receiver.events)
 			}
 		})
 	}

@@ -614,7 +614,7 @@ func (r *receiver) do(actions []action) {
 			r.complete = true
 			var err error
 			if len(r.failed) > 0 {
-				err = theirs(refusal.Code(r.failed[0].Code)).With("path", r.failed[0].Path)
+				err = refusal.New(refusal.Code(r.failed[0].Code)).With("path", r.failed[0].Path)
 			}
 			r.mu.Unlock()
 			if err != nil {

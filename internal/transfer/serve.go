@@ -217,7 +217,11 @@ func (s *server) message(now time.Time, lane int, m *message) error {
 		}
 	case typeBye:
 		l.ended = true
-		s.actions = append(s.actions, action{kind: doOver, lane: lane, code: refusal.Code(m.Code)})
+		code := theirs(refusal.Code(m.Code)).Code
+		if code == refusal.Done { // which only a sender can say
+			code = refusal.Malformed
+		}
+		s.actions = append(s.actions, action{kind: doOver, lane: lane, code: code})
 	}
 	return nil
 }
