@@ -371,11 +371,12 @@ return location.href + " shows: " + texts.join(" | ").slice(0, 600);`, &text); e
 	return text
 }
 
-// Click clicks, by real input, on the middle of the element that a selector finds, once it is visible, enabled and at rest.
-func (p *Page) Click(ctx context.Context, selector string) error {
+type point struct{ X, Y float64 }
+
+// middle waits until the element that a selector finds is visible, enabled and at rest.
+func (p *Page) middle(ctx context.Context, selector string) (at point, err error) {
 	quoted, _ := json.Marshal(selector)
-	var at struct{ X, Y float64 }
-	err := p.WaitForValue(ctx, `(async () => {
+	err = p.WaitForValue(ctx, `(async () => {
   const element = deep(`+string(quoted)+`);
   if (!visible(element) || element.disabled) return null;
   element.scrollIntoView({ block: "center", inline: "center", behavior: "instant" });
@@ -388,6 +389,12 @@ func (p *Page) Click(ctx context.Context, selector string) error {
   for (let e = hit; e; e = e.parentNode ?? e.host) if (e === element) return { X: r.x + r.width / 2, Y: r.y + r.height / 2 };
   throw new Error("covered by " + hit?.outerHTML?.slice(0, 80));
 })()`, &at)
+	return at, err
+}
+
+// Click clicks, by real input, on the middle of the element that a selector finds, once it is visible, enabled and at rest.
+func (p *Page) Click(ctx context.Context, selector string) error {
+	at, err := p.middle(ctx, selector)
 	if err != nil {
 		return fmt.Errorf("click on %s: %w", selector, err)
 	}
@@ -479,6 +486,41 @@ func (p *Page) LimitStorage(ctx context.Context, bytes int64) error {
 		return errors.New("this browser's driver cannot limit storage")
 	}
 	return limited.limitStorage(ctx, bytes)
+}
+
+// filer is a driver that gives files and folders of the disk to its pages.
+type filer interface {
+	drop(ctx context.Context, at point, paths []string) error
+	choose(ctx context.Context, element string, paths []string) error
+}
+
+// Drop drags files and folders of the disk, by their absolute paths, onto the middle of the element that a selector finds, and lets go of them there (Chromium).
+func (p *Page) Drop(ctx context.Context, selector string, paths ...string) error {
+	f, ok := p.page.(filer)
+	if !ok {
+		return errors.New("this browser's driver cannot drop files")
+	}
+	at, err := p.middle(ctx, selector)
+	if err == nil {
+		err = f.drop(ctx, at, paths)
+	}
+	if err != nil {
+		return fmt.Errorf("drop on %s: %w", selector, err)
+	}
+	return nil
+}
+
+// Choose gives files of the disk to a file input, or a folder to one for folders, by their absolute paths, as if a person had chosen them (Chromium).
+func (p *Page) Choose(ctx context.Context, selector string, paths ...string) error {
+	f, ok := p.page.(filer)
+	if !ok {
+		return errors.New("this browser's driver cannot choose files")
+	}
+	quoted, _ := json.Marshal(selector)
+	if err := f.choose(ctx, "(() => {"+prelude+"return deep("+string(quoted)+"); })()", paths); err != nil {
+		return fmt.Errorf("choose for %s: %w", selector, err)
+	}
+	return nil
 }
 
 // Screenshot returns a PNG of what the page shows.

@@ -64,7 +64,7 @@ func (b *Browser) startChromium(path, profile string, options Options) error {
 	cmd.ExtraFiles = []*os.File{commandsR, answersW}
 	cmd.Stderr = b.stderr
 	// Time zone and language are the test's, not the machine's.
-	cmd.Env = append(os.Environ(), "LANGUAGE=en_US", "LANG=en_US.UTF-8", "TZ=UTC")
+	cmd.Env = append(os.Environ(), "LANGUAGE=en_US", "LC_ALL=C.UTF-8", "TZ=UTC") // names of files are UTF-8, on machines without that language, too
 	if b.process, err = options.Namespace.Start(cmd); err != nil {
 		commandsW.Close()
 		answersR.Close()
@@ -294,6 +294,25 @@ func (p *cdpPage) click(ctx context.Context, x, y float64) error {
 		}
 	}
 	return nil
+}
+
+// drop needs the operations that the source of the drag allows: 1 is to copy.
+func (p *cdpPage) drop(ctx context.Context, at point, paths []string) error {
+	data := map[string]any{"items": []any{}, "files": paths, "dragOperationsMask": 1}
+	for _, kind := range []string{"dragEnter", "dragOver", "drop"} {
+		if err := p.call(ctx, "Input.dispatchDragEvent", map[string]any{"type": kind, "x": at.X, "y": at.Y, "data": data}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *cdpPage) choose(ctx context.Context, element string, paths []string) error {
+	var result struct{ Result struct{ ObjectID string } }
+	if err := p.call(ctx, "Runtime.evaluate", map[string]any{"expression": element}, &result); err != nil {
+		return err
+	}
+	return p.call(ctx, "DOM.setFileInputFiles", map[string]any{"objectId": result.Result.ObjectID, "files": paths}, nil)
 }
 
 func (p *cdpPage) typeText(ctx context.Context, text string) error {

@@ -141,7 +141,10 @@ export class MadangFiles extends LitElement {
 		this.#askToNotify();
 		void this.#load()
 			.then((sdk) => sdk.droppedFiles(dropped))
-			.then((chosen) => this.#send(chosen));
+			.then(
+				(chosen) => this.#send(chosen),
+				() => this.#fail({ code: "source_unreadable" }),
+			);
 	}
 
 	#chosen(event: Event): void {

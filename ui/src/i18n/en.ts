@@ -462,6 +462,15 @@ export const en = {
 		server_draining: { title: "The server is restarting", help: "It is back in a moment. Try again." },
 		mailbox_full: { title: "You were away for too long", help: "Too much happened meanwhile to catch up. Join again." },
 		resume_unknown: { title: "You were away for too long", help: "The call went on without you. Join again." },
+		source_changed: {
+			title: "The file was changed",
+			help: "It was changed or moved after it was chosen. It has to be sent again.",
+		},
+		source_unreadable: {
+			title: "The file cannot be read",
+			help: "The sender's browser may not read it, or it is gone. Choose again, without it.",
+		},
+		corrupt: { title: "The file arrived damaged", help: "What arrived is not what was sent. It has to be sent again." },
 		transfer_taken: {
 			title: "The link is used up",
 			help: "It was for one person, and somebody has accepted already. Ask the sender for a new one.",

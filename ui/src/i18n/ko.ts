@@ -454,6 +454,15 @@ export const ko: Dictionary = {
 			help: "그 사이의 일을 다 따라잡을 수 없어요. 다시 들어와 주세요.",
 		},
 		resume_unknown: { title: "너무 오래 자리를 비웠어요", help: "그 사이 통화가 이어졌어요. 다시 들어와 주세요." },
+		source_changed: {
+			title: "파일이 바뀌었어요",
+			help: "고른 뒤에 파일이 바뀌었거나 옮겨졌어요. 다시 보내야 해요.",
+		},
+		source_unreadable: {
+			title: "파일을 읽을 수 없어요",
+			help: "보내는 브라우저가 읽을 수 없거나 파일이 없어졌어요. 그 파일을 빼고 다시 골라 주세요.",
+		},
+		corrupt: { title: "파일이 손상됐어요", help: "받은 내용이 보낸 내용과 달라요. 다시 보내야 해요." },
 		transfer_taken: {
 			title: "이미 쓴 링크예요",
 			help: "한 사람만 쓸 수 있는 링크인데 누군가 먼저 받았어요. 보낸 사람에게 새 링크를 부탁해 주세요.",
