@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,6 +33,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/madang-rtc/madang/internal/lab"
+	"github.com/madang-rtc/madang/internal/lab/browser"
 	"github.com/madang-rtc/madang/internal/refusal"
 	"github.com/madang-rtc/madang/internal/transfer"
 )
@@ -700,4 +702,26 @@ func TestTransfersThroughNATs(t *testing.T) {
 			}
 		})
 	}
+	if testing.Short() {
+		return
+	}
+	t.Run("page on TCP443Only", func(t *testing.T) {
+		t.Parallel()
+		from, to := host(lab.PortRestricted, "to"), host(lab.TCP443Only, "from")
+		dir := t.TempDir()
+		want := randomFile(t, filepath.Join(dir, "file"), 2<<20, 5)
+		s := startEndOn(t, from.Namespace, []string{"SSL_CERT_FILE=" + n.certificate.CertFile}, t.TempDir(), "send", filepath.Join(dir, "file"), "--server", n.site(from))
+		s.ready = s.until("ready")
+		page := newEnd(t, n.browser(t, browser.Chromium, to), n.site(to), "page")
+		page.receive(s.link())
+		page.await(patience, `end.receiving.path?.path.relayProtocol === "tls"`)
+		page.do(patience, "await end.receiving.accept()", nil)
+		page.arrived()
+		s.succeeds()
+		var got [][2]string
+		page.do(patience, "return end.received()", &got)
+		if len(got) != 1 || got[0][1] != hex.EncodeToString(want[:]) {
+			t.Errorf("got %v, want %x", got, want)
+		}
+	})
 }

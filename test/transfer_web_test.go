@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	_ "embed"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -387,10 +388,19 @@ func TestFilesBetweenBrowsersOnThePages(t *testing.T) {
 	}
 	a := open("sender", node.HTTP+"/f/")
 	ok(a.Click(within(t, patience), `[data-testid="drop"] p`)) // a person has been here
-	a.do(patience, `const data = new DataTransfer();
-		data.items.add(new File([new Uint8Array(20 << 20).fill(7)], "바다.mov"));
-		data.items.add(new File(["hello"], "a.txt"));
-		deep('[data-testid="drop"]').dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, composed: true, cancelable: true }));`, nil)
+	dir := t.TempDir()
+	for _, folder := range []string{"trip/첫째 날", "trip/빈 폴더"} {
+		ok(os.MkdirAll(filepath.Join(dir, folder), 0o700))
+	}
+	randomFile(t, filepath.Join(dir, "trip/첫째 날/바다.mov"), 20<<20, 1)
+	randomFile(t, filepath.Join(dir, "trip/산.jpg"), 3000, 2)
+	randomFile(t, filepath.Join(dir, "a.txt"), 5, 3)
+	listed := func(m *member) (paths []string) {
+		t.Helper()
+		m.do(patience, `return deepAll('.files .name').map((name) => name.textContent).sort()`, &paths)
+		return paths
+	}
+	ok(a.Drop(within(t, patience), `[data-testid="drop"]`, filepath.Join(dir, "trip"), filepath.Join(dir, "a.txt")))
 	var link string
 	ok(a.WaitForValue(within(t, patience), `deep('[data-testid="link"]')?.value`, &link))
 	a.await(patience, `deep('[data-testid="code"]') && watched.asked === 1 && watched.awake === 1`)
@@ -408,6 +418,9 @@ func TestFilesBetweenBrowsersOnThePages(t *testing.T) {
 	b := open("receiver", link)
 	b.do(patience, catchDownloads, nil)
 	b.await(patience, `deep('[data-testid="accept"]') && watched.asked === 0`)
+	if got, want := listed(b), []string{"a.txt", "trip/빈 폴더", "trip/산.jpg", "trip/첫째 날/바다.mov"}; !slices.Equal(got, want) {
+		t.Errorf("offered %q, want %q", got, want)
+	}
 	ok(b.Click(within(t, patience), `[data-testid="accept"]`))
 	b.await(patience, `deep('[data-testid="page"]').dataset.phase !== "offer" && watched.asked === 1`)
 	b.await(patience, `watched.awake === 1 || watched.told.length === 1`)
@@ -428,6 +441,76 @@ func TestFilesBetweenBrowsersOnThePages(t *testing.T) {
 	b.do(patience, `return { Name: downloads[0].name, Size: downloads[0].content.size };`, &saved)
 	if saved.Name != "madang-files.zip" || saved.Size < 20<<20 {
 		t.Errorf("saved %+v", saved)
+	}
+
+	// A chosen folder, of which browsers say nothing but the files.
+	ok(a.Navigate(within(t, patience), node.HTTP+"/f/"))
+	a.await(patience, `deep('[data-testid="choose-folder"]')`)
+	ok(a.Choose(within(t, patience), `[data-testid="choose-folder"]`, filepath.Join(dir, "trip")))
+	a.await(patience, `deep('[data-testid="link"]')?.value`)
+	if got, want := listed(a), []string{"trip/산.jpg", "trip/첫째 날/바다.mov"}; !slices.Equal(got, want) {
+		t.Errorf("chosen %q, want %q", got, want)
+	}
+}
+
+// TestFirstByteOfLargeTransfers: nothing is hashed, counted or packed before the first byte goes, be it one large file or many small ones. The limit is far below what reading 4 GiB
+// takes, and far above what it takes here, for machines that are busy; the figures are in docs/benchmarks.md.
+func TestFirstByteOfLargeTransfers(t *testing.T) {
+	t.Parallel()
+	const limit = 5 * time.Second
+	node := serve(t, lab.NodeConfig{})
+	chromium := browser.Start(t, browser.Chromium, browser.Options{Profile: t.TempDir()}) // private windows have no room for it
+	dir := t.TempDir()
+	film := filepath.Join(dir, "film.mkv")
+	if err := errors.Join(os.WriteFile(film, nil, 0o600), os.Truncate(film, 4<<30+7)); err != nil { // a hole, which takes no room
+		t.Fatal(err)
+	}
+	photos := filepath.Join(dir, "photos")
+	for i := range 10_000 {
+		folder := filepath.Join(photos, fmt.Sprint(i%100))
+		if err := errors.Join(os.MkdirAll(folder, 0o700), os.WriteFile(filepath.Join(folder, fmt.Sprintf("%d.jpg", i)), []byte{byte(i), byte(i >> 8)}, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct{ name, button, path string }{
+		{"a file of 4 GiB", "choose-files", film},
+		{"10,000 files", "choose-folder", photos},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := &member{chromium.Open(t, node.HTTP+"/f/"), t, "sender"}
+			b := newEnd(t, chromium, node.HTTP, "receiver")
+			a.await(patience, `deep('[data-testid="%s"]')`, test.button)
+			a.do(patience, fmt.Sprintf(`window.took = new Promise((resolve) => {
+				deep('[data-testid="%s"]').addEventListener("change", () => {
+					const began = performance.now();
+					const look = () => (deep('[data-testid="link"]')?.value ? resolve(performance.now() - began) : setTimeout(look, 5));
+					look();
+				}, { capture: true });
+			});`, test.button), nil)
+			if err := a.Choose(within(t, patience), `[data-testid="`+test.button+`"]`, test.path); err != nil {
+				t.Fatal(err)
+			}
+			var link string
+			var shown, named, came float64
+			a.do(patience, "return took", &shown)
+			a.do(patience, `return deep('[data-testid="link"]').value`, &link)
+			b.do(patience, fmt.Sprintf(`const began = performance.now();
+				await end.receive(%s);
+				while (!end.receiving.entries) await new Promise((resolve) => setTimeout(resolve, 5));
+				return performance.now() - began;`, js(link)), &named)
+			b.do(patience, `const began = performance.now();
+				await end.receiving.accept();
+				while (end.receiving.bytes === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+				return performance.now() - began;`, &came)
+			ms := func(f float64) time.Duration { return time.Duration(f) * time.Millisecond }
+			t.Logf("from choosing to the link %v, from opening it to all names %v, from accepting to the first block on the disk %v", ms(shown), ms(named), ms(came))
+			for _, took := range []float64{shown, named, came} {
+				if ms(took) > limit {
+					t.Errorf("it took %v", ms(took))
+				}
+			}
+			b.do(patience, "end.receiving.cancel()", nil)
+		})
 	}
 }
 
