@@ -627,7 +627,7 @@ export class Receiving extends End<ReceivingEvents> {
 
 	/**
 	 * Takes the files: to be called when the user has agreed, and not before, since a link for one receiver is used up by it. Rejects with
-	 * `disk_full` or `insecure_context` if there is no place for them; nothing has been sent then.
+	 * `disk_full` or `no_storage` if there is no place for them; nothing has been sent then.
 	 */
 	async accept(options: AcceptOptions = {}): Promise<void> {
 		const entries = this.#entries;
