@@ -176,6 +176,7 @@ type Page struct {
 	page   page
 
 	mu       sync.Mutex
+	closed   bool
 	problems []string
 	console  []string
 	ignored  []*regexp.Regexp
@@ -526,8 +527,17 @@ func (p *Page) Choose(ctx context.Context, selector string, paths ...string) err
 // Screenshot returns a PNG of what the page shows.
 func (p *Page) Screenshot(ctx context.Context) ([]byte, error) { return p.page.screenshot(ctx) }
 
-// Close closes the page and forgets its profile.
-func (p *Page) Close(ctx context.Context) error { return p.page.close(ctx) }
+// Close closes the page and forgets its profile. A second time it does nothing.
+func (p *Page) Close(ctx context.Context) error {
+	p.mu.Lock()
+	closed := p.closed
+	p.closed = true
+	p.mu.Unlock()
+	if closed {
+		return nil
+	}
+	return p.page.close(ctx)
+}
 
 func abridge(script string) string {
 	script = strings.Join(strings.Fields(script), " ")
