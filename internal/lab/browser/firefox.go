@@ -44,6 +44,8 @@ var firefoxPrefs = map[string]any{
 	"browser.shell.checkDefaultBrowser":                        false,
 	"browser.startup.homepage_override.mstone":                 "ignore",
 	"browser.startup.page":                                     0,
+	"browser.startup.homepage":                                 "about:blank",
+	"browser.newtab.preload":                                   false,
 	"browser.aboutwelcome.enabled":                             false,
 	"browser.tabs.warnOnClose":                                 false,
 	"datareporting.policy.dataSubmissionEnabled":               false,
