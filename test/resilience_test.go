@@ -134,6 +134,18 @@ func TestServerUnreachable(t *testing.T) {
 
 // TestAddressChange: a host gets another address in mid-call, as when a phone leaves the Wi-Fi. Media is back in less than three seconds.
 func TestAddressChange(t *testing.T) {
+	const bar = 3 * time.Second
+	n := newNetwork(t)
+	staying := n.Host("staying", lab.HostConfig{Kind: lab.PortRestricted})
+	hosts := map[lab.Kind]*lab.Host{}
+	for _, kind := range []lab.Kind{lab.Open, lab.PortRestricted} {
+		hosts[kind] = n.Host("moving-"+kind.String(), lab.HostConfig{Kind: kind})
+	}
+	type place struct {
+		host   *lab.Host
+		engine browser.Engine
+	}
+	browsers := map[place]*browser.Browser{}
 	for _, test := range []struct {
 		kind            lab.Kind // of the moving one
 		moving, staying browser.Engine
@@ -144,13 +156,15 @@ func TestAddressChange(t *testing.T) {
 		{lab.PortRestricted, browser.Firefox, browser.Chromium},
 		{lab.PortRestricted, browser.Firefox, browser.Firefox},
 	} {
+		moving := hosts[test.kind]
+		for _, at := range []place{{moving, test.moving}, {staying, test.staying}} {
+			if browsers[at] == nil {
+				browsers[at] = n.browser(t, at.engine, at.host)
+			}
+		}
 		t.Run(fmt.Sprintf("%s-%s-%s", test.kind, test.moving, test.staying), func(t *testing.T) {
-			const bar = 3 * time.Second
-			n := newNetwork(t)
-			moving := n.Host("moving", lab.HostConfig{Kind: test.kind})
-			staying := n.Host("staying", lab.HostConfig{Kind: lab.PortRestricted})
-			a := n.member(t, n.browser(t, test.moving, moving), moving, "Mina")
-			b := n.member(t, n.browser(t, test.staying, staying), staying, "Jun")
+			a := n.member(t, browsers[place{moving, test.moving}], moving, "Mina")
+			b := n.member(t, browsers[place{staying, test.staying}], staying, "Jun")
 			a.Ignore("ERR_|WebSocket|Failed to fetch|can’t establish a connection|was interrupted|NetworkError|five or more STUN/TURN servers")
 			b.Ignore("five or more STUN/TURN servers") // Firefox counts the transports of the one server
 			both := []*member{a, b}
@@ -260,6 +274,7 @@ func TestWiFiLostAndBack(t *testing.T) {
 
 // TestWebSocketBlocked: a proxy on the way knows nothing of WebSocket. The same call works over SSE and POST.
 func TestWebSocketBlocked(t *testing.T) {
+	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
 	target, err := url.Parse(node.HTTP)
 	if err != nil {
@@ -304,6 +319,7 @@ func TestWebSocketBlocked(t *testing.T) {
 
 // TestCallOverABadLink: 5 % of packets are lost in bursts, with 60 ms each way. The call is made and goes on.
 func TestCallOverABadLink(t *testing.T) {
+	t.Parallel()
 	n := newNetwork(t)
 	far := n.Host("far", lab.HostConfig{Kind: lab.PortRestricted,
 		Link: &linkem.Config{Delay: 60 * time.Millisecond, Jitter: 10 * time.Millisecond, Loss: 0.05, MeanBurst: 3, RateBps: 4_000_000, Seed: 1}})
