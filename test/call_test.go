@@ -31,61 +31,66 @@ func TestCalls(t *testing.T) {
 		browser.Chromium: browser.Start(t, browser.Chromium, browser.Options{Args: []string{"--use-fake-device-for-media-stream=fps=30,device-count=3"}}),
 		browser.Firefox:  browser.Start(t, browser.Firefox, browser.Options{}),
 	}
-	for _, pair := range [][2]browser.Engine{
-		{browser.Chromium, browser.Chromium}, {browser.Chromium, browser.Firefox}, {browser.Firefox, browser.Chromium}, {browser.Firefox, browser.Firefox},
-	} {
-		t.Run(fmt.Sprintf("%s-%s", pair[0], pair[1]), func(t *testing.T) {
-			a := newMember(t, browsers[pair[0]], site, node.HTTP, "Mina")
-			b := newMember(t, browsers[pair[1]], site, node.HTTP, "Jun")
-			channel := channelName(t)
-			// a is there first, so b makes the offer, with its preferences.
-			a.join(channel, map[string]any{"maxBitrateBps": map[string]any{"video": 250_000}})
-			b.join(channel, map[string]any{"codecs": map[string]any{"video": []string{"VP9", "VP8"}, "audio": []string{"opus"}}})
-			for _, m := range []*member{a, b} {
-				m.awaitMedia(2)
-				m.await(patience, `[...document.querySelectorAll("video")].some((v) => v.videoWidth === 640 && v.currentTime > 0)`)
+	engines := []browser.Engine{browser.Chromium, browser.Firefox}
+	for _, first := range engines {
+		t.Run(string(first), func(t *testing.T) {
+			t.Parallel() // two calls at a time: what one waits for leaves time for the other
+			for _, second := range engines {
+				t.Run(string(second), func(t *testing.T) {
+					pair := [2]browser.Engine{first, second}
+					a := newMember(t, browsers[pair[0]], site, node.HTTP, "Mina")
+					b := newMember(t, browsers[pair[1]], site, node.HTTP, "Jun")
+					channel := channelName(t)
+					// a is there first, so b makes the offer, with its preferences.
+					a.join(channel, map[string]any{"maxBitrateBps": map[string]any{"video": 250_000}})
+					b.join(channel, map[string]any{"codecs": map[string]any{"video": []string{"VP9", "VP8"}, "audio": []string{"opus"}}})
+					for _, m := range []*member{a, b} {
+						m.awaitMedia(2)
+						m.await(patience, `[...document.querySelectorAll("video")].some((v) => v.videoWidth === 640 && v.currentTime > 0)`)
+					}
+
+					chat(a, "안녕하세요", b)
+					chat(b, "hello, <b>Mina</b>", a)
+
+					// Mute: the other side is told, and no sound comes; then it does again.
+					a.do(patience, "await lab.local.muteMicrophone()", nil)
+					b.await(patience, `lab.peer("Mina").media.audio === "muted"`)
+					a.do(patience, "await lab.local.unmuteMicrophone()", nil)
+					b.await(patience, `lab.peer("Mina").media.audio === "on"`)
+					b.awaitMore()
+
+					wantCodecsAndLimit(a, b)
+					wantFigures(t, a, b)
+					changeTracks(a, b)
+					restartICE(a, b)
+					openEverySort(t, a, b)
+					// a sends so that each make sends to each once. All that follows goes on meanwhile.
+					bulk := 100 << 20
+					if testing.Short() {
+						bulk = 4 << 20
+					}
+					beginBulk(a, b, bulk)
+					keepMoments(t, a, b)
+					abortEverything(t, a, b)
+					unplug(a, b)
+
+					shareScreen(t, a, b)
+					finishBulk(t, a, bulk)
+					a.awaitMore()
+					if pair == [2]browser.Engine{browser.Chromium, browser.Chromium} { // what no browser does in its own way
+						lowerAndRaise(a)
+						listen(t, a)
+						plugIn(a, b)
+						sendNothing(a, b)
+						joinAgain(t, a, b, channel)
+					}
+
+					b.do(patience, "await lab.channel.leave()", nil)
+					a.await(patience, `lab.left.some((l) => l.name === "Jun" && l.reason === "left") && lab.channel.peers.size === 0`)
+					a.await(patience, `document.querySelectorAll("[data-peer]").length === 0 || lab.connections.every((c) => c.connectionState === "closed")`)
+					a.do(patience, "await lab.channel.leave(); await lab.channel.leave();", nil)
+				})
 			}
-
-			chat(a, "안녕하세요", b)
-			chat(b, "hello, <b>Mina</b>", a)
-
-			// Mute: the other side is told, and no sound comes; then it does again.
-			a.do(patience, "await lab.local.muteMicrophone()", nil)
-			b.await(patience, `lab.peer("Mina").media.audio === "muted"`)
-			a.do(patience, "await lab.local.unmuteMicrophone()", nil)
-			b.await(patience, `lab.peer("Mina").media.audio === "on"`)
-			b.awaitMore()
-
-			wantCodecsAndLimit(a, b)
-			wantFigures(t, a, b)
-			changeTracks(a, b)
-			restartICE(a, b)
-			openEverySort(t, a, b)
-			// a sends so that each make sends to each once. All that follows goes on meanwhile.
-			bulk := 100 << 20
-			if testing.Short() {
-				bulk = 4 << 20
-			}
-			beginBulk(a, b, bulk)
-			keepMoments(t, a, b)
-			abortEverything(t, a, b)
-			unplug(a, b)
-
-			shareScreen(t, a, b)
-			finishBulk(t, a, bulk)
-			a.awaitMore()
-			if pair == [2]browser.Engine{browser.Chromium, browser.Chromium} { // what no browser does in its own way
-				lowerAndRaise(a)
-				listen(t, a)
-				plugIn(a, b)
-				sendNothing(a, b)
-				joinAgain(t, a, b, channel)
-			}
-
-			b.do(patience, "await lab.channel.leave()", nil)
-			a.await(patience, `lab.left.some((l) => l.name === "Jun" && l.reason === "left") && lab.channel.peers.size === 0`)
-			a.await(patience, `document.querySelectorAll("[data-peer]").length === 0 || lab.connections.every((c) => c.connectionState === "closed")`)
-			a.do(patience, "await lab.channel.leave(); await lab.channel.leave();", nil)
 		})
 	}
 }
