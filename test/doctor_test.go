@@ -500,6 +500,7 @@ func TestDoctorNamesWhyNobodyGetsIn(t *testing.T) {
 }
 
 func TestDoctorNamesWhatIsNotThere(t *testing.T) {
+	t.Parallel()
 	t.Run("name", func(t *testing.T) {
 		d := visit{}.doctor(t, "https://call.example.invalid") // RFC 6761 §6.4
 		d.wrong("dns")

@@ -13,6 +13,7 @@ import (
 // TestPlayRTCOldClients lets pages of ours meet a client of the old kind, each as the newcomer, with a data channel that both browsers of 2016 would
 // have put on one stream, and with one that current browsers put on another.
 func TestPlayRTCOldClients(t *testing.T) {
+	t.Parallel()
 	inPlayRTCBrowsers(t, func(t *testing.T, l *playrtcLab) {
 		for _, newcomer := range []string{"old", "new"} {
 			for _, shim := range []bool{true, false} {
@@ -154,6 +155,7 @@ func oldAndNewRing(t *testing.T, l *playrtcLab) {
 
 // TestPlayRTCAndNativePages lets a page of the native SDK meet an old client: it sees its tracks, and they exchange texts and files.
 func TestPlayRTCAndNativePages(t *testing.T) {
+	t.Parallel()
 	inPlayRTCBrowsers(t, func(t *testing.T, l *playrtcLab) {
 		for _, newcomer := range []string{"old", "native"} {
 			t.Run(newcomer+" joins", func(t *testing.T) {

@@ -173,6 +173,7 @@ func inPlayRTCBrowsers(t *testing.T, test func(*testing.T, *playrtcLab)) {
 
 // TestPlayRTCPages goes through the sample pages' checklist, and sees in each what its reader was to see.
 func TestPlayRTCPages(t *testing.T) {
+	t.Parallel()
 	rows := []struct {
 		path string
 		test func(*testing.T, *playrtcLab, *playrtcPage)

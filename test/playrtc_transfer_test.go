@@ -42,6 +42,7 @@ func connectEnds(from, to *member) {
 // TestPlayRTCFileSurvives sends a file between two pages while its data channel is closed and the sockets to the server are lost: it arrives whole, and
 // once, and the call goes on. MADANG_PLAYRTC_FILE_MIB makes it a large one; then the receiver's memory is looked at, too.
 func TestPlayRTCFileSurvives(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts browsers")
 	}

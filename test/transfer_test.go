@@ -244,6 +244,7 @@ func tree(t testing.TB, root string) string {
 }
 
 func TestFoldersWithOddNamesArriveByCode(t *testing.T) {
+	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
 	dir := t.TempDir()
 	for i, name := range []string{
@@ -381,6 +382,7 @@ func TestTransferSurvivesKills(t *testing.T) {
 }
 
 func TestALinkIsForOneReceiver(t *testing.T) {
+	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
 	dir := t.TempDir()
 	randomFile(t, filepath.Join(dir, "file"), 4<<20, 1)
@@ -440,6 +442,7 @@ func TestFiveWrongCodesEndACode(t *testing.T) {
 }
 
 func TestASourceThatChangesIsNoticed(t *testing.T) {
+	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
 	for name, change := range map[string]func(path string) error{
 		"written to": func(p string) error {
@@ -474,6 +477,7 @@ func TestASourceThatChangesIsNoticed(t *testing.T) {
 }
 
 func TestAFullDiskKeepsWhatHasArrived(t *testing.T) {
+	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
 	small := t.TempDir()
 	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=6m"); err != nil {
@@ -499,6 +503,7 @@ func TestAFullDiskKeepsWhatHasArrived(t *testing.T) {
 }
 
 func TestWhatTheReceiverDeclinesIsNotSent(t *testing.T) {
+	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
 	dir := t.TempDir()
 	randomFile(t, filepath.Join(dir, "file"), 1<<20, 1)
@@ -523,6 +528,7 @@ func TestWhatTheReceiverDeclinesIsNotSent(t *testing.T) {
 }
 
 func TestStreams(t *testing.T) {
+	t.Parallel()
 	node := serve(t, lab.NodeConfig{})
 	path, err := program()
 	if err != nil {
