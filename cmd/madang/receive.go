@@ -94,6 +94,9 @@ func (c *receiveCmd) Run(ctx context.Context, s streams) error {
 	if errors.Is(err, refusal.New(refusal.Cancelled)) {
 		err = advised{err, "The same command goes on where this one stopped.", "같은 명령으로 멈춘 곳부터 이어서 받을 수 있습니다."}
 	}
+	if errors.Is(err, transfer.ErrNoFolder) {
+		err = advised{err, "Move that away, or receive into another folder.", "그것을 옮기거나 다른 폴더로 받으세요."}
+	}
 	if err != nil {
 		return show.failed(err)
 	}

@@ -448,10 +448,32 @@ func (d *disk) folder(name string) error {
 		return nil
 	}
 	if err := d.root.MkdirAll(name, 0o777); err != nil {
+		if other := d.noFolder(name); other != "" {
+			return refusal.Newf(refusal.Conflict, "What comes has a folder where there is something else already: %q.", other).Because(ErrNoFolder)
+		}
 		return diskError(err)
 	}
 	d.folders[name] = true
 	return nil
+}
+
+// ErrNoFolder is the cause when the receiver's user has something else where a folder should be.
+var ErrNoFolder = errors.New("something else is where a folder should be")
+
+// noFolder is what stands where a folder should, on the way to one: a file, or a link that leads to no folder, or out of ours.
+func (d *disk) noFolder(name string) string {
+	for i := range len(name) + 1 {
+		if i < len(name) && name[i] != '/' {
+			continue
+		}
+		if _, err := d.root.Lstat(name[:i]); err != nil {
+			return ""
+		}
+		if info, err := d.root.Stat(name[:i]); err != nil || !info.IsDir() {
+			return name[:i]
+		}
+	}
+	return ""
 }
 
 func diskError(err error) error {

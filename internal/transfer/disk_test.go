@@ -3,13 +3,17 @@ package transfer
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
+
+	"github.com/madang-rtc/madang/internal/refusal"
 )
 
 func diskIn(t *testing.T, dir, id string) *disk {
@@ -70,6 +74,36 @@ func holds(t *testing.T, dir string, want map[string]string) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
+}
+
+// What the user has in the place of a folder that comes is neither written through nor replaced, and the user is told what it is.
+func TestAFolderThatIsSomethingElse(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "there"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, to := range map[string]string{"out": elsewhere, "in": "there"} {
+		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+			t.Skip(err) // on Windows not everybody may
+		}
+	}
+	d := diskIn(t, dir, "aaaaaaaaaaaaaaaa")
+	for i, name := range []string{"file", "out"} {
+		d.claims(t, uint32(i), name+"/of mine/a", 1)
+		if err := d.write(block{uint32(i), 0}, sha256.Sum256([]byte("a")), []byte("a")); !errors.Is(err, refusal.New(refusal.Conflict)) || !strings.Contains(err.Error(), fmt.Sprintf("%q", name)) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	d.claims(t, 2, "in/a", 1)
+	d.puts(t, 2, []byte("a"))
+	d.finishes(t, 2)
+	os.Remove(filepath.Join(dir, "out")) // which WalkDir would not follow, but read
+	os.Remove(filepath.Join(dir, "in"))
+	holds(t, dir, map[string]string{"file": "mine", "there/a": "a"})
+	holds(t, elsewhere, map[string]string{})
 }
 
 // Two transfers write to one folder, and each has a file of the same name.

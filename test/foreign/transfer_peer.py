@@ -375,7 +375,7 @@ class Lane:
         try:
             try:
                 return await dialog
-            except (KeyError, IndexError, TypeError, ValueError, AttributeError, struct.error) as e:
+            except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, struct.error) as e:
                 raise Refused("malformed", repr(e))
         except Refused as e:
             await self.bye(e.code)
@@ -669,7 +669,7 @@ class Receiver:
                     os.mkdir(name, dir_fd=at)
                 inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
             except OSError as e:
-                raise Refused("path_unsafe", f"{name!a}: {e.strerror}")
+                raise Refused("conflict", f"{name!a}: {e.strerror}")
             finally:
                 os.close(at)
             at = inner
