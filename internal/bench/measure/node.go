@@ -112,6 +112,18 @@ func (n *Node) Stop() {
 	})
 }
 
+// Administer runs a command of this very program on the node's data, such as "project set".
+func (n *Node) Administer(ctx context.Context, args ...string) error {
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if out, err := exec.CommandContext(ctx, program, append(args, "--data", n.dir)...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%v: %w: %s", args, err, out)
+	}
+	return nil
+}
+
 // Log returns what the node has warned of.
 func (n *Node) Log() string { return n.log.String() }
 
