@@ -4,8 +4,10 @@ package test
 
 import (
 	"bytes"
+	"encoding/json"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -230,5 +232,30 @@ func TestWhatTheServerDoesNotKeepIsSaid(t *testing.T) {
 	startEnd(t, t.TempDir(), "receive", again.link(), out).succeeds()
 	if got := hashFile(t, filepath.Join(out, "file")); got != want {
 		t.Error("the file differs")
+	}
+}
+
+// What docs/benchmarks.md says of depots is measured with this.
+func TestDepotsAreMeasured(t *testing.T) {
+	t.Parallel()
+	path, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(within(t, patience), path, "bench", "transfer", "--depot", "--mib", "3", "--dir", t.TempDir(), "--json").Output()
+	var r struct {
+		Bytes            int64
+		Upload, Download struct{ MiBPerSecond, ServerMiB float64 }
+		PlainUpload      float64 `json:"plainUploadMiBPerSecond"`
+		PlainDownload    float64 `json:"plainDownloadMiBPerSecond"`
+	}
+	if err == nil {
+		err = json.Unmarshal(out, &r)
+	}
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if r.Bytes != 3<<20 || min(r.Upload.MiBPerSecond, r.Upload.ServerMiB, r.Download.MiBPerSecond, r.Download.ServerMiB, r.PlainUpload, r.PlainDownload) <= 0 {
+		t.Errorf("something was not measured: %s", out)
 	}
 }

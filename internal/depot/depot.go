@@ -80,10 +80,25 @@ type record struct {
 }
 
 type depot struct {
-	mu sync.RWMutex // held while objects are added or all goes; Read holds it for reading its table only
+	commit sync.Mutex   // held while objects are written, and when all goes; taken before mu
+	mu     sync.RWMutex // of what follows
 	record
 	objects
-	gone bool
+	gone   bool
+	next   *group            // what the next commit writes; nil: nothing
+	coming map[uint64]*group // objects of that, and of the present commit
+	starts int               // of ranges, at most, in coming
+}
+
+// A group is uploads that are made safe together, since that takes a while whatever their number.
+type group struct {
+	list    []Object
+	content [][]byte
+	index   []byte
+	cost    int64
+	starts  int
+	done    chan struct{}
+	err     error // once done
 }
 
 // New says what a depot is to be.
@@ -404,7 +419,7 @@ func (s *Service) Acquire(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// Put keeps objects. When it returns without an error they are all on the disk; with one, none of them is there that was not before. An object whose number is there already stays as it was:
+// Put keeps objects; their bytes are its own until it returns. When it returns without an error they are all on the disk; with one, none of them is there that was not before. An object whose number is there already stays as it was:
 // it is an upload whose answer was lost.
 func (s *Service) Put(id, token string, list []Object, quota int64) error {
 	d, sender, err := s.find(id, token)
@@ -414,63 +429,112 @@ func (s *Service) Put(id, token string, list []Object, quota int64) error {
 	if !sender {
 		return refusal.Newf(refusal.DepotToken, "This token is for reading.")
 	}
+	wait, lead, err := s.enter(d, list, quota)
+	if lead {
+		s.commit(d)
+	}
+	for _, g := range wait {
+		<-g.done
+		err = errors.Join(err, g.err)
+	}
+	return err
+}
+
+// enter adds to the next commit what is not there, and says for which groups the caller has to wait. The first to enter leads: it commits.
+func (s *Service) enter(d *depot, list []Object, quota int64) (wait []*group, lead bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.usableLocked(time.Now()); err != nil {
-		return err
+		return nil, false, err
 	}
 	var (
-		fresh   []Object
-		content [][]byte
-		index   []byte
-		cost    int64
-		starts  int // of ranges, at most
-		seen    = map[uint64]bool{}
+		fresh  []Object
+		cost   int64
+		starts int // of ranges, at most
+		seen   = map[uint64]bool{}
 	)
+	there := func(n uint64) bool { return d.has(n) || seen[n] || d.coming[n] != nil }
 	for _, o := range list {
 		if len(o.Data) < MinObject || len(o.Data) > MaxObject || o.Number > MaxNumber {
-			return refusal.Newf(refusal.InvalidField, "An object has a number or a size that is not allowed.")
+			return nil, false, refusal.Newf(refusal.InvalidField, "An object has a number or a size that is not allowed.")
 		}
-		if d.has(o.Number) || seen[o.Number] {
+		if g := d.coming[o.Number]; g != nil && !slices.Contains(wait, g) {
+			wait = append(wait, g) // the same upload once more
+		}
+		if there(o.Number) {
 			continue
 		}
-		if seen[o.Number] = true; !d.has(o.Number-1) && !seen[o.Number-1] && !d.has(o.Number+1) {
+		if seen[o.Number] = true; !there(o.Number-1) && !there(o.Number+1) {
 			starts++
 		}
-		fresh, content = append(fresh, o), append(content, o.Data)
-		index = appendRecord(index, o.Number, len(o.Data))
+		fresh = append(fresh, o)
 		cost += charge(len(o.Data))
 	}
 	if len(fresh) == 0 {
-		return nil
+		return wait, false, nil
 	}
-	if len(d.at)+len(fresh) > maxObjects || len(d.ranges)+starts > maxRanges {
-		return refusal.Newf(refusal.InvalidField, "The depot has too many objects, or their numbers are too scattered.")
+	if len(d.at)+len(d.coming)+len(fresh) > maxObjects || len(d.ranges)+d.starts+starts > maxRanges {
+		return nil, false, refusal.Newf(refusal.InvalidField, "The depot has too many objects, or their numbers are too scattered.")
 	}
 	s.mu.Lock()
 	err = s.reserveLocked(d.Project, cost, quota)
 	s.mu.Unlock()
 	if err != nil {
-		return err
+		return nil, false, err
 	}
-	entries := int64(len(d.at)) * recordSize
-	err = writeSynced(s.path(id, objectsFile), 0, d.size, content...)
+	if lead = d.next == nil; lead {
+		d.next = &group{done: make(chan struct{})}
+	}
+	g := d.next
+	for _, o := range fresh {
+		g.list, g.content = append(g.list, o), append(g.content, o.Data)
+		g.index = appendRecord(g.index, o.Number, len(o.Data))
+		if d.coming == nil {
+			d.coming = map[uint64]*group{}
+		}
+		d.coming[o.Number] = g
+	}
+	g.cost, g.starts, d.starts = g.cost+cost, g.starts+starts, d.starts+starts
+	return append(wait, g), lead, nil
+}
+
+// commit writes the group that waits, once the one before is on the disk: more may enter meanwhile.
+func (s *Service) commit(d *depot) {
+	d.commit.Lock()
+	defer d.commit.Unlock()
+	d.mu.Lock()
+	g := d.next
+	d.next = nil
+	err := d.usableLocked(time.Now())
+	size, entries := d.size, int64(len(d.at))*recordSize
+	d.mu.Unlock()
 	if err == nil {
-		err = writeSynced(s.path(id, indexFile), 0, entries, index)
-	}
-	if err != nil {
-		// The index first: a record must not outlive its object.
-		err = errors.Join(err, truncate(s.path(id, indexFile), entries), truncate(s.path(id, objectsFile), d.size))
-		s.release(d.Project, cost)
-		return s.disk("keep an object", err)
+		if err = writeSynced(s.path(d.ID, objectsFile), 0, size, g.content...); err == nil {
+			err = writeSynced(s.path(d.ID, indexFile), 0, entries, g.index)
+		}
+		if err != nil {
+			// The index first: a record must not outlive its object.
+			err = s.disk("keep an object", errors.Join(err, truncate(s.path(d.ID, indexFile), entries), truncate(s.path(d.ID, objectsFile), size)))
+		}
 	}
 	var bytes uint64
-	for _, o := range fresh {
-		d.add(o.Number, len(o.Data))
-		bytes += uint64(len(o.Data))
+	d.mu.Lock()
+	for _, o := range g.list {
+		delete(d.coming, o.Number)
+		if err == nil {
+			d.add(o.Number, len(o.Data))
+			bytes += uint64(len(o.Data))
+		}
 	}
-	s.count(d.Project, bytes, 0)
-	return nil
+	d.starts -= g.starts
+	d.mu.Unlock()
+	if err != nil {
+		s.release(d.Project, g.cost)
+	} else {
+		s.count(d.Project, bytes, 0)
+	}
+	g.err = err
+	close(g.done)
 }
 
 func truncate(path string, size int64) error {
@@ -569,6 +633,8 @@ func (s *Service) Receipt(id, token, taker string) error {
 	if err != nil {
 		return err
 	}
+	d.commit.Lock()
+	defer d.commit.Unlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.takenLocked(taker) {
@@ -583,7 +649,7 @@ func (s *Service) Receipt(id, token, taker string) error {
 	return s.retire(d, Taken)
 }
 
-// retire removes the objects of a depot and remembers why. The depot's lock is held.
+// retire removes the objects of a depot and remembers why. Both of the depot's locks are held.
 func (s *Service) retire(d *depot, why State) error {
 	d.State = why
 	if err := s.save(d); err != nil {
@@ -622,6 +688,8 @@ func (s *Service) Remove(id, token string) error {
 }
 
 func (s *Service) remove(d *depot) error {
+	d.commit.Lock()
+	defer d.commit.Unlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.gone {
@@ -692,6 +760,7 @@ func (s *Service) sweep(ctx context.Context, now time.Time) time.Duration {
 			return next
 		}
 		keep := s.c.Keep(ctx, d.Project)
+		d.commit.Lock()
 		d.mu.Lock()
 		due := d.Expires
 		if d.State == Open && !now.Before(due) && !d.gone {
@@ -704,6 +773,7 @@ func (s *Service) sweep(ctx context.Context, now time.Time) time.Duration {
 		}
 		over := !keep || d.State != Open && !now.Before(due)
 		d.mu.Unlock()
+		d.commit.Unlock()
 		if over {
 			if err := s.remove(d); err != nil {
 				s.log.Error("a depot cannot be removed", "id", d.ID, "err", err)

@@ -621,3 +621,72 @@ func TestADamagedDepotIsLeftOut(t *testing.T) {
 		})
 	}
 }
+
+// While the disk is busy with one upload others enter: the next turn makes all of them safe at once, and the same object that comes twice is kept once. What ends the depot meanwhile ends them, too.
+func TestUploadsAreMadeSafeTogether(t *testing.T) {
+	for name, ends := range map[string]bool{"kept": false, "removed meanwhile": true} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := open(t, dir)
+			d := s.depots[id]
+			d.commit.Lock() // the disk is busy
+			const uploads = 32
+			errs := make([]error, uploads)
+			var wg sync.WaitGroup
+			var want []Object
+			for n := range uint64(uploads) {
+				o := object(n/2, 1000) // each twice
+				if n%2 == 0 {
+					want = append(want, o)
+				}
+				wg.Go(func() { errs[n] = s.Put(id, upload, []Object{o}, plenty) })
+			}
+			for deadline := time.Now().Add(time.Minute); ; {
+				d.mu.RLock()
+				n := 0
+				if d.next != nil {
+					n = len(d.next.list)
+				}
+				d.mu.RUnlock()
+				if n == len(want) {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("%d objects wait", n)
+				}
+				time.Sleep(time.Millisecond)
+			}
+			if _, err := os.Stat(filepath.Join(dir, id, objectsFile)); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("something is written: %v", err)
+			}
+			if ends {
+				d.mu.Lock()
+				if err := s.retire(d, Expired); err != nil {
+					t.Error(err)
+				}
+				d.mu.Unlock()
+			}
+			d.commit.Unlock()
+			wg.Wait()
+			for _, err := range errs {
+				if ends {
+					wantCode(t, "an upload", err, refusal.DepotExpired)
+				} else if err != nil {
+					t.Error(err)
+				}
+			}
+			if ends {
+				if got := s.Used("shop"); got != depotCharge {
+					t.Errorf("%d bytes are counted, want %d", got, depotCharge)
+				}
+				return
+			}
+			if len(d.coming) > 0 || d.starts != 0 {
+				t.Errorf("%d objects are still coming, in %d ranges", len(d.coming), d.starts)
+			}
+			for _, s := range []*Service{s, load(t, dir)} {
+				holds(t, s, id, want...)
+			}
+		})
+	}
+}

@@ -1,7 +1,6 @@
 package depot
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -52,11 +51,11 @@ func ReadObject(r io.Reader, buf []byte) (Object, error) {
 	if _, err := io.ReadFull(r, header[:]); err != nil {
 		return Object{}, err
 	}
-	number, length := binary.BigEndian.Uint64(header[:]), binary.BigEndian.Uint32(header[8:])
-	if number > MaxNumber || length < MinObject || length > MaxObject {
+	number, length, ok := parseHeader(header[:])
+	if !ok {
 		return Object{}, errFrame
 	}
-	if int(length) > cap(buf) {
+	if length > cap(buf) {
 		buf = make([]byte, length)
 	}
 	buf = buf[:length]
@@ -69,17 +68,26 @@ func ReadObject(r io.Reader, buf []byte) (Object, error) {
 	return Object{number, buf}, nil
 }
 
-// ParseObjects reads the body of an upload.
+func parseHeader(b []byte) (number uint64, length int, ok bool) {
+	number, n := binary.BigEndian.Uint64(b), binary.BigEndian.Uint32(b[8:])
+	return number, int(n), number <= MaxNumber && n >= MinObject && n <= MaxObject
+}
+
+// ParseObjects reads the body of an upload, of which the objects are pieces.
 func ParseObjects(body []byte) ([]Object, error) {
 	var list []Object
 	for len(body) > 0 {
-		r := bytes.NewReader(body)
-		o, err := ReadObject(r, nil)
-		if err != nil || len(list) == MaxBatch {
+		var number uint64
+		var length int
+		ok := len(body) > frameHeader && len(list) < MaxBatch
+		if ok {
+			number, length, ok = parseHeader(body)
+		}
+		if !ok || len(body) < frameHeader+length {
 			return nil, refusal.Newf(refusal.Malformed, "The body is not 1 to %d objects, each behind its number and length.", MaxBatch)
 		}
-		list = append(list, o)
-		body = body[len(body)-r.Len():]
+		list = append(list, Object{number, body[frameHeader : frameHeader+length]})
+		body = body[frameHeader+length:]
 	}
 	if len(list) == 0 {
 		return nil, refusal.Newf(refusal.Malformed, "The body has no object.")

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	depotUploads   = 3 // requests with objects at a time
+	depotUploads   = 8 // requests with objects at a time: the server makes safe together what comes together
 	depotRetryEach = 5 * time.Second
 	depotPatience  = 5 * time.Second  // for what the server is told on the way,
 	removePatience = 20 * time.Second // and at the end
@@ -130,10 +130,14 @@ func (u *upload) run() error {
 		return err
 	}
 	file := uint32(0)
+	var entries []Entry
+	var last bool
 	for {
-		entries, last := u.entries()
-		if err := u.manifest(entries, last); err != nil {
-			return err
+		if int(file) == len(entries) { // a copy for each file would be one too many
+			entries, last = u.entries()
+			if err := u.manifest(entries, last); err != nil {
+				return err
+			}
 		}
 		switch {
 		case int(file) < len(entries):

@@ -40,7 +40,7 @@ func RunDepot(ctx context.Context, c Config, server measure.Process) (*Depot, er
 	defer os.RemoveAll(dir)
 	r := &Depot{Bytes: c.Bytes}
 	// A node of ours has a certificate of its own making.
-	at := transfer.Server{URL: c.Server, Key: c.Key, HTTPClient: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, MaxIdleConnsPerHost: 8, ForceAttemptHTTP2: true}}}
+	at := transfer.Server{URL: c.Server, Key: c.Key, HTTPClient: &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, MaxIdleConnsPerHost: 8}}}
 	ticket := transfer.NewTicket()
 	if r.Upload, err = way(c.Bytes, server, func() error {
 		var refused error // an event, and not the end
