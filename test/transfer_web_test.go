@@ -404,6 +404,7 @@ func TestFilesBetweenBrowsersOnThePages(t *testing.T) {
 	var link string
 	ok(a.WaitForValue(within(t, patience), `deep('[data-testid="link"]')?.value`, &link))
 	a.await(patience, `deep('[data-testid="code"]') && watched.asked === 1 && watched.awake === 1`)
+	a.await(patience, `deep('.lead').textContent.startsWith("3 files, ")`) // a folder is none
 	// Somebody guesses at the code until it ends: the page says so, and makes another one.
 	var code string
 	a.do(patience, `return deep('[data-testid="code"]').textContent`, &code)
@@ -417,7 +418,7 @@ func TestFilesBetweenBrowsersOnThePages(t *testing.T) {
 	a.await(patience, `deep('[data-testid="code"]') && deep('[data-testid="code"]').textContent !== %s`, js(code))
 	b := open("receiver", link)
 	b.do(patience, catchDownloads, nil)
-	b.await(patience, `deep('[data-testid="accept"]') && watched.asked === 0`)
+	b.await(patience, `deep('[data-testid="accept"]') && watched.asked === 0 && deep('.lead').textContent.startsWith("3 files, ")`)
 	if got, want := listed(b), []string{"a.txt", "trip/빈 폴더", "trip/산.jpg", "trip/첫째 날/바다.mov"}; !slices.Equal(got, want) {
 		t.Errorf("offered %q, want %q", got, want)
 	}

@@ -294,6 +294,7 @@ class Receiver extends End implements FetcherHost, SharerHost, PumpHost {
 		}
 		const wanted = chosen && new Set(chosen);
 		this.#fetcher.accept((file) => !wanted || wanted.has(file), this.#store.found, place.kind !== "direct");
+		this.show(); // what was chosen is less than all
 		if (this.#store.found.length > 0) this.post({ type: "resumed", bytes: this.#fetcher.receivedBytes });
 	}
 

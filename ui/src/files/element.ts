@@ -484,7 +484,7 @@ export class MadangFiles extends LitElement {
 		const title = this.over ? t.sentTitle : sending.paused ? t.paused : begun ? t.sendingTitle : t.waitingTitle;
 		return html`
 			<h1 data-testid="title">${title}</h1>
-			<p class="lead">${this.over ? t.sent : `${t.count(sending.entries.length, this.#size(sending.bytes))}${begun || sending.keeping?.state === "kept" ? "" : ` · ${t.waiting}`}`}</p>
+			<p class="lead">${this.over ? t.sent : `${t.count(sending.entries.filter(({ dir }) => !dir).length, this.#size(sending.bytes))}${begun || sending.keeping?.state === "kept" ? "" : ` · ${t.waiting}`}`}</p>
 			${
 				this.over || (begun && !this.many)
 					? nothing
@@ -530,8 +530,8 @@ export class MadangFiles extends LitElement {
 			${begun && !this.over ? this.#facts(sending) : nothing}
 			<ul class="files">
 				${sending.entries.slice(0, rows).map(
-					({ path, size: bytes }, file) => html`
-						<li>${icon("file")}<span class="name">${path}</span><span class="size">${sending.failed.has(file) ? explain({ code: sending.failed.get(file) }, this.#language).title : this.#size(bytes ?? 0)}</span></li>
+					({ path, size: bytes, dir }, file) => html`
+						<li>${icon(dir ? "folder" : "file")}<span class="name">${path}</span><span class="size">${sending.failed.has(file) ? explain({ code: sending.failed.get(file) }, this.#language).title : dir ? "" : this.#size(bytes ?? 0)}</span></li>
 					`,
 				)}
 			</ul>
@@ -580,7 +580,7 @@ export class MadangFiles extends LitElement {
 		const big = this.tooBig;
 		return html`
 			<h1 data-testid="title">${receiving.senderName ? t.offerTitle(receiving.senderName) : t.offerTitleNobody}</h1>
-			<p class="lead">${t.count(wanted.length, this.#size(bytes))}</p>
+			<p class="lead">${t.count(wanted.filter((file) => !entries[file]?.dir).length, this.#size(bytes))}</p>
 			${this.#warning()}
 			${this.#list(receiving, true)}
 			${
