@@ -5,7 +5,7 @@ Usage: transfer_peer.py send --server URL PATH...                     prints the
        transfer_peer.py receive [--server URL] LINK-OR-CODE DIR   prints what is offered, and asks for a line that begins with y on standard input
 
 What a client may leave out is left out: native lanes and depots, what receivers give each other, partial files that outlive a run, resumed signaling sessions.
-It uses one lane at a time when it receives, and answers as many as its receiver makes when it sends.
+It checks all that it takes, uses one lane at a time when it receives, and answers as many as its receiver makes when it sends.
 """
 
 import argparse
