@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/madang-rtc/madang/internal/bench/measure"
 	"github.com/madang-rtc/madang/internal/lab"
 	"github.com/madang-rtc/madang/internal/lab/browser"
 	"github.com/madang-rtc/madang/internal/lab/linkem"
@@ -395,6 +396,12 @@ func TestFilesFasterThanWormhole(t *testing.T) {
 	listens("127.0.0.1:4000")
 	listens("127.0.0.1:4001")
 
+	cost := func(name string, sender, receiver func() measure.Usage) (most float64) {
+		s, r := sender(), receiver()
+		gib := float64(size) / (1 << 30)
+		t.Logf("%s: sender %.2f CPU seconds a GiB, at most %.0f MiB; receiver %.2f, %.0f MiB", name, s.CPU.Seconds()/gib, measure.MiB(s.RSS), r.CPU.Seconds()/gib, measure.MiB(r.RSS))
+		return measure.MiB(max(s.RSS, r.RSS))
+	}
 	wormhole := func() time.Duration {
 		out := t.TempDir()
 		defer os.RemoveAll(out)
@@ -405,12 +412,15 @@ func TestFilesFasterThanWormhole(t *testing.T) {
 			}
 		}
 		started := time.Now()
+		sending := watch(sender)
 		receiver, log := start("y\n", out, rival, "receive", "--hide-progress", "--relay-url", "ws://127.0.0.1:4000/v1", "7-quick-otter")
+		receiving := watch(receiver)
 		if err := receiver.Err(); err != nil {
 			t.Fatalf("wormhole-william: %v\n%s\n%s", err, log, said)
 		}
 		took := time.Since(started)
 		sender.Kill()
+		cost("wormhole-william", sending, receiving)
 		if hashFile(t, filepath.Join(out, "file")) != want {
 			t.Error("another file has arrived")
 		}
@@ -423,11 +433,16 @@ func TestFilesFasterThanWormhole(t *testing.T) {
 		s := startEndOn(t, a.Namespace, env, t.TempDir(), "send", file, "--no-code", "--server", n.site(a))
 		s.ready = s.until("ready")
 		started := time.Now()
+		sending := watch(s.process)
 		r := startEndOn(t, a.Namespace, env, t.TempDir(), "receive", s.link(), out)
+		receiving := watch(r.process)
 		<-r.process.Done()
 		took := time.Since(started)
 		r.succeeds()
 		s.succeeds()
+		if most := cost("madang", sending, receiving); most > 160 {
+			t.Errorf("%.0f MiB of memory were used, whatever the size", most)
+		}
 		if hashFile(t, filepath.Join(out, "file")) != want {
 			t.Error("another file has arrived")
 		}

@@ -32,6 +32,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/madang-rtc/madang/internal/bench/measure"
 	"github.com/madang-rtc/madang/internal/lab"
 	"github.com/madang-rtc/madang/internal/lab/browser"
 	"github.com/madang-rtc/madang/internal/refusal"
@@ -139,6 +140,27 @@ func (e *end) at(share float64) {
 		total, _ := v["total"].(float64)
 		return v["event"] == "progress" && total > 0 && v["bytes"].(float64) >= share*total
 	})
+}
+
+// watch looks at what a process uses until it ends; then the answer has its CPU time, and the most memory that was seen.
+func watch(p *lab.Process) func() measure.Usage {
+	var most measure.Usage
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		ticker := time.NewTicker(50 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			if u, err := measure.Process(p.Cmd.Process.Pid).Usage(); err == nil {
+				most.CPU, most.RSS = u.CPU, max(most.RSS, u.RSS)
+			}
+			select {
+			case <-ticker.C:
+			case <-p.Done():
+				return
+			}
+		}
+	})
+	return func() measure.Usage { watching.Wait(); return most }
 }
 
 // wait waits for the end, and returns the last line and the exit code.

@@ -17,6 +17,28 @@ func (b *bitmap) set(i uint32) bool {
 	return !was
 }
 
+// fill sets count bits from first on, a word at a time: another end says how many there are.
+func (b *bitmap) fill(first, count uint32) {
+	if count == 0 {
+		return
+	}
+	last := first + count - 1
+	from, to := int(first/64), int(last/64)
+	if to >= len(*b) {
+		*b = append(*b, make([]uint64, to+1-len(*b))...)
+	}
+	for w := from; w <= to; w++ {
+		word := ^uint64(0)
+		if w == from {
+			word &^= 1<<(first%64) - 1
+		}
+		if w == to {
+			word &= ^uint64(0) >> (63 - last%64)
+		}
+		(*b)[w] |= word
+	}
+}
+
 func (b bitmap) clear(i uint32) {
 	if int(i/64) < len(b) {
 		b[i/64] &^= 1 << (i % 64)

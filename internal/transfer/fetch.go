@@ -920,9 +920,7 @@ func (f *fetcher) remoteHas(l *fetchLane, ranges []Range) {
 			continue
 		}
 		l.noteRemote(r)
-		for i := r.First; i < r.First+r.Count; i++ {
-			file.offered.set(i)
-		}
+		file.offered.fill(r.First, r.Count)
 		f.stockLane(l, r.File)
 		f.askHashesOf(r)
 	}
@@ -935,9 +933,7 @@ func (l *fetchLane) noteRemote(r Range) {
 		b = new(bitmap)
 		l.remote[r.File] = b
 	}
-	for i := r.First; i < r.First+r.Count; i++ {
-		b.set(i)
-	}
+	b.fill(r.First, r.Count)
 }
 
 // forgetRemote: another receiver is gone, or begins anew. What only it had may be asked of the sender again, also if it was away: it may have been promised to this one.
@@ -1022,10 +1018,9 @@ func (f *fetcher) elsewhere(now time.Time, l *fetchLane, ranges []Range) error {
 			return malformed("elsewhere")
 		}
 		file := f.files[r.File]
-		for i := r.First; i < r.First+r.Count; i++ {
-			file.away.set(i)
-			b := block{r.File, i}
-			if n, owed := l.owed[b]; owed {
+		file.away.fill(r.First, r.Count)
+		for b, n := range l.owed {
+			if b.file == r.File && b.index >= r.First && b.index-r.First < r.Count {
 				delete(l.owed, b)
 				l.owedBytes -= n
 				f.release(b)

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -124,6 +127,54 @@ func TestWhatNoReceiverTakesIsNotSent(t *testing.T) {
 	}
 	if sum.add(Entry{Path: "a", Size: new(int64)}) {
 		t.Errorf("%d entries are sent", sum.entries)
+	}
+}
+
+// What another receiver says it has is ranges, of any length and as often as it likes.
+func TestLongRangesAreNoWork(t *testing.T) {
+	var want, got bitmap
+	for _, r := range [][2]uint32{{0, 1}, {63, 1}, {64, 64}, {130, 5}, {190, 4}, {250, 200}, {0, 0}} {
+		for i := r[0]; i < r[0]+r[1]; i++ {
+			want.set(i)
+		}
+		got.fill(r[0], r[1])
+		if !slices.Equal(want, got) {
+			t.Fatalf("with %d bits from %d on: got %x, want %x", r[1], r[0], got, want)
+		}
+	}
+	now := time.Unix(1e9, 0)
+	f := offered(t, Entry{Path: "a", Size: new(int64(1 << 40))})
+	f.accept(now, nil)
+	f.addLane(now, 2, "B", false)
+	f.take()
+	all := slices.Repeat([]Range{{0, 0, blocks(1 << 40)}}, maxRanges)
+	began := time.Now()
+	if err := f.message(now, 2, &message{Type: typeHave, Blocks: all}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.message(now, 1, &message{Type: typeElsewhere, Blocks: all}); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("two messages took %v", took)
+	}
+}
+
+// A named pipe that takes a file's place holds nobody up.
+func TestAPipeInTheSourceIsAChange(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("there are no named pipes")
+	}
+	name := fileOf(t, 3)
+	s := &source{}
+	if err := s.walk(within(t), []string{name}, func([]Entry) error { return nil }, nil); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("sh", "-c", `rm "$0" && mkfifo "$0"`, name).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if _, _, err := s.read(within(t), 0, 0, make([]byte, BlockSize)); !errors.Is(err, refusal.New(refusal.SourceChanged)) {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -93,15 +93,16 @@ type sender struct {
 	meeting *meeting
 	limit   *rate.Limiter // bytes
 	wg      sync.WaitGroup
-	running sync.WaitGroup // ports
-	rooting chan struct{}  // capacity 1: there are roots to make
-	ended   chan error     // capacity 1
+	gone    chan struct{} // capacity 1: a port has ended
+	rooting chan struct{} // capacity 1: there are roots to make
+	ended   chan error    // capacity 1
 
 	order    sync.Mutex // held while a change is made and done; taken before mu and a port's lock
 	mu       sync.Mutex
 	server   *server
 	ports    map[int]*port
 	lastPort int
+	draining bool // nobody new is served
 	sent     int64
 	failed   map[uint32]refusal.Code
 	depot    *depotClient // nil: there is none
@@ -140,7 +141,7 @@ func Send(ctx context.Context, cfg SendConfig) error {
 			return tooLarge().With("path", filepath.Base(p)) // before anybody has a link
 		}
 	}
-	s := &sender{cfg: cfg, server: newServer(cfg.Receivers), source: &source{}, ports: map[int]*port{}, failed: map[uint32]refusal.Code{}, rooting: make(chan struct{}, 1), ended: make(chan error, 1),
+	s := &sender{cfg: cfg, server: newServer(cfg.Receivers), source: &source{}, ports: map[int]*port{}, failed: map[uint32]refusal.Code{}, gone: make(chan struct{}, 1), rooting: make(chan struct{}, 1), ended: make(chan error, 1),
 		limit: rate.NewLimiter(rate.Inf, BlockSize)}
 	if cfg.LimitBps > 0 {
 		s.limit.SetLimit(rate.Limit(cfg.LimitBps / 8))
@@ -305,18 +306,27 @@ func (s *sender) farewell(code refusal.Code) {
 	s.drain()
 }
 
-// drain closes the lanes after what is queued.
+// drain closes the lanes after what is queued, and takes no new ones.
 func (s *sender) drain() {
+	s.mu.Lock()
+	s.draining = true
+	s.mu.Unlock()
 	s.closePorts(nil)
-	done := make(chan struct{})
-	go func() { // ends with the ports, which run waits for
-		s.running.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-time.After(flushPatience):
-		s.closePorts(errLaneDead)
+	timer := time.NewTimer(flushPatience)
+	defer timer.Stop()
+	for {
+		s.mu.Lock()
+		n := len(s.ports)
+		s.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		select {
+		case <-s.gone:
+		case <-timer.C:
+			s.closePorts(errLaneDead) // run waits for them
+			return
+		}
 	}
 }
 
@@ -402,19 +412,26 @@ func (s *sender) gather() {
 // adopt runs a new lane until it ends.
 func (s *sender) adopt(l lane) {
 	s.mu.Lock()
+	if s.draining {
+		s.mu.Unlock()
+		l.Close()
+		return
+	}
 	s.lastPort++
 	p := newPort(s.lastPort, l)
 	s.ports[p.id] = p
-	s.running.Add(1)
 	s.mu.Unlock()
 	s.wg.Go(func() {
-		defer s.running.Done()
 		defer func() {
 			l.Close()
 			s.mu.Lock()
 			delete(s.ports, p.id)
 			s.server.removeLane(p.id)
 			s.mu.Unlock()
+			select {
+			case s.gone <- struct{}{}:
+			default:
+			}
 		}()
 		if p.hello(s.ctx, roleSender, s.cfg.End, s.cfg.Own, roleReceiver) != nil {
 			return

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/madang-rtc/madang/internal/refusal"
@@ -160,7 +161,7 @@ func (s *source) acquire(f *sourceFile) (*os.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f.file == nil {
-		file, err := os.Open(f.path)
+		file, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe that has taken its place must not hold us up
 		if err != nil {
 			return nil, refusal.New(refusal.SourceUnreadable).With("path", f.entry.Path).Because(err)
 		}
@@ -235,7 +236,7 @@ func (f *sourceFile) unchanged(file *os.File) error {
 	if err != nil {
 		return refusal.New(refusal.SourceUnreadable).With("path", f.entry.Path).Because(err)
 	}
-	if info.Size() != *f.entry.Size || !info.ModTime().Equal(f.mtime) {
+	if !info.Mode().IsRegular() || info.Size() != *f.entry.Size || !info.ModTime().Equal(f.mtime) {
 		return refusal.New(refusal.SourceChanged).With("path", f.entry.Path)
 	}
 	return nil
