@@ -1,11 +1,11 @@
 """Sends and receives files as `madang send` and `madang receive` do, and shares no code with them: an example of a client written from docs/transfer.md and
 docs/protocol.md. A § without a name is a section of docs/transfer.md. It runs on what Debian has: python3-aiortc, python3-websockets, libsodium23.
 
-Usage: transfer_peer.py send --server URL PATH...                     prints the link, and ends when its one receiver has everything
+Usage: transfer_peer.py send --server URL PATH...                 prints the link, and ends when its one receiver has everything
        transfer_peer.py receive [--server URL] LINK-OR-CODE DIR   prints what is offered, and asks for a line that begins with y on standard input
 
 What a client may leave out is left out: native lanes and depots, what receivers give each other, partial files that outlive a run, resumed signaling sessions.
-It checks all that it takes, uses one lane at a time when it receives, and answers as many as its receiver makes when it sends.
+It uses one lane at a time when it receives, and answers as many as its receiver makes when it sends.
 """
 
 import argparse
