@@ -58,10 +58,18 @@ function unique(all: readonly Chosen[]): Chosen[] {
 	});
 }
 
-export function toEntries(chosen: readonly Chosen[]): Entry[] {
+/** Names alone: for sizes and times a browser may have to look at the disk, which takes seconds for thousands of files. */
+export function toNames(chosen: readonly Chosen[]): Entry[] {
 	return chosen.map(({ path, file }) => {
 		const name = path.toWellFormed();
-		if (!file) return { path: name, size: 0, dir: true };
-		return { path: name, size: file.size, mtimeMs: file.lastModified };
+		return file ? { path: name, size: null } : { path: name, size: 0, dir: true };
+	});
+}
+
+/** The same with sizes and times. */
+export function measure(names: readonly Entry[], files: readonly (File | null)[]): Entry[] {
+	return names.map((entry, index) => {
+		const file = files[index];
+		return file ? { path: entry.path, size: file.size, mtimeMs: file.lastModified } : entry;
 	});
 }

@@ -12,7 +12,7 @@ import { type Access, CodeDesk, type CodeEnd, enter, redeem } from "./code.js";
 import { type DepotTerms, depotTerms, type JoinCredentials } from "./depotclient.js";
 import type { Keeping } from "./depotupload.js";
 import type { Target } from "./direct.js";
-import { type Chosen, toEntries } from "./files.js";
+import { type Chosen, toNames } from "./files.js";
 import { handOver, Lanes } from "./lanes.js";
 import { CallMeeting, type Meeting, OwnMeeting } from "./meeting.js";
 import type { FileState, FromWorker, Place, ToWorker } from "./protocol.js";
@@ -259,11 +259,17 @@ export type SendingEvents = EndEvents & {
 	"not-authentic": [];
 };
 
+/** So many files are given to the worker in one go: some 0.05 s where each has to be looked at. */
+const filesAtOnce = 200;
+
 /** Files that are being sent. Made by {@link sendFiles}. */
 export class Sending extends End<SendingEvents> {
-	readonly entries: readonly Entry[];
+	/** Resolves with the entries when their sizes are known, for which a browser may have to look at each file. */
+	readonly listed: Promise<readonly Entry[]>;
 	/** What to give to the receiver: `https://…/f/{id}#{secret}`. */
 	readonly link: string;
+	#entries: readonly Entry[];
+	#list: (entries: readonly Entry[]) => void = () => {};
 	#desk: CodeDesk | null = null;
 	#codeEnd: CodeEnd | null = null;
 	#openCode: (() => Promise<void>) | null = null;
@@ -280,24 +286,42 @@ export class Sending extends End<SendingEvents> {
 	/** @internal */
 	constructor(chosen: readonly Chosen[], ticket: Ticket, meeting: Meeting, server: string, options: SendOptions) {
 		super(ticket, meeting, options);
-		this.entries = toEntries(chosen);
+		const names = toNames(chosen);
+		this.#entries = names;
+		this.listed = new Promise((resolve) => {
+			this.#list = resolve;
+		});
 		this.lanes.on("not-authentic", () => this.emit("not-authentic"));
-		this.onRelease(() => this.#desk?.close());
+		this.onRelease(() => {
+			this.#desk?.close();
+			this.#list(this.#entries); // nobody waits for it any more
+		});
 		this.#server = server;
 		this.#keepToken = typeof options.keep === "string" ? options.keep : toBase64(random(32));
 		this.link = `${new URL(`f/${ticket.id}`, server).href}#${ticket.secret}`;
-		this.tell({
-			type: "send",
-			entries: [...this.entries],
-			files: chosen.map(({ file }) => file),
-			end: toBase64(random(16)),
-			name: options.name,
-			receivers: options.receivers ?? 1,
-		});
+		void this.#give(names, chosen, options);
 	}
 
-	get bytes(): number {
-		return this.entries.reduce((sum, { size }) => sum + (size ?? 0), 0);
+	/** A browser may look at each file's size on the disk before it gives it to the worker. Meanwhile the page does other things, too. */
+	async #give(names: Entry[], chosen: readonly Chosen[], { name, receivers = 1 }: SendOptions): Promise<void> {
+		for (let at = 0; at < chosen.length; at += filesAtOnce) {
+			if (at > 0) await new Promise((resolve) => setTimeout(resolve));
+			this.tell({ type: "files", files: chosen.slice(at, at + filesAtOnce).map(({ file }) => file) });
+		}
+		this.tell({ type: "send", names, end: toBase64(random(16)), name, receivers });
+	}
+
+	/** What is sent; sizes are `null` until they are {@link listed}. */
+	get entries(): readonly Entry[] {
+		return this.#entries;
+	}
+
+	/** Of everything; `null` until it is {@link listed}. */
+	get bytes(): number | null {
+		return this.#entries.reduce(
+			(sum: number | null, { size }) => (sum === null || size === null ? null : sum + size),
+			0,
+		);
 	}
 
 	/** A code that buys the link; `null` while there is none that works. */
@@ -419,7 +443,11 @@ export class Sending extends End<SendingEvents> {
 	}
 
 	protected take(message: FromWorker): void {
-		if (message.type === "sending") {
+		if (message.type === "listed") {
+			this.#entries = message.entries;
+			this.#list(message.entries);
+			this.show();
+		} else if (message.type === "sending") {
 			this.#receivers = message.receivers;
 			this.#failed = new Map(message.failed);
 			this.#sent = message.sentBytes;

@@ -14,7 +14,10 @@ export type Place =
 	| { readonly kind: "direct"; readonly target: Target };
 
 export type ToWorker =
-	| { type: "send"; entries: Entry[]; files: (Blob | null)[]; end: string; name: string | undefined; receivers: number }
+	/** Some of what is to be sent, in order. */
+	| { type: "files"; files: (File | null)[] }
+	/** All files were given. The entries are without sizes. */
+	| { type: "send"; names: Entry[]; end: string; name: string | undefined; receivers: number }
 	/** `server`: where something may wait; `null`: the ends meet elsewhere. */
 	| { type: "receive"; ticket: Ticket; server: string | null; name: string | undefined }
 	/** What is sent is to wait on the server too, or not any more. `upload` is the sender's token. */
@@ -52,6 +55,8 @@ export type FromWorker =
 	| { type: "lane-ready"; lane: number }
 	/** The link is for this receiver alone: it has nothing to do with others. */
 	| { type: "alone" }
+	/** What is sent, with sizes. */
+	| { type: "listed"; entries: Entry[] }
 	| { type: "manifest"; entries: Entry[]; senderName: string | null }
 	| {
 			type: "receiving";

@@ -4,6 +4,7 @@ import { DepotUpload } from "./depotupload.js";
 import { DepotWire } from "./depotwire.js";
 import { DirectStore } from "./direct.js";
 import { Fetcher, type FetcherHost } from "./fetcher.js";
+import { measure } from "./files.js";
 import { free } from "./free.js";
 import { digest, sameHash } from "./hash.js";
 import { ChannelWire, LaneWriter, PortWire, type Wire } from "./lane.js";
@@ -438,9 +439,11 @@ class Sender extends End implements ServerHost, PumpHost {
 	#upload: { work: DepotUpload; stop: AbortController; client: DepotClient } | null = null;
 	#sentBytes = 0;
 
-	constructor(post: Post, message: Extract<ToWorker, { type: "send" }>) {
+	constructor(post: Post, files: readonly (File | null)[], message: Extract<ToWorker, { type: "send" }>) {
 		super(post);
-		const { entries, files, end, receivers, name } = message;
+		const { names, end, receivers, name } = message;
+		const entries = measure(names, files);
+		post({ type: "listed", entries });
 		this.#source = new Source(entries, files);
 		this.#entries = entries;
 		this.#once = receivers === 1;
@@ -611,11 +614,22 @@ function start(scope: WorkerScope): void {
 	const post: Post = (message) => scope.postMessage(message);
 	let receiver: Receiver | null = null;
 	let sender: Sender | null = null;
-	scope.onmessage = ({ data }) => {
+	const files: (File | null)[] = [];
+	/** What came before all files had been given. */
+	const early: ToWorker[] = [];
+	const take = (data: ToWorker): void => {
 		const end = receiver ?? sender;
+		if (!end && files.length > 0 && data.type !== "files" && data.type !== "send") {
+			early.push(data);
+			return;
+		}
 		switch (data.type) {
+			case "files":
+				files.push(...data.files);
+				break;
 			case "send":
-				sender = new Sender(post, data);
+				sender = new Sender(post, files, data);
+				for (const message of early.splice(0)) take(message);
 				break;
 			case "receive":
 				void keptEnd(data.ticket.id, () => toBase64(random(16))).then((end) => {
@@ -660,6 +674,7 @@ function start(scope: WorkerScope): void {
 				break;
 		}
 	};
+	scope.onmessage = ({ data }) => take(data);
 }
 
 start(globalThis as unknown as WorkerScope);

@@ -110,6 +110,7 @@ export class CallFiles {
 			receivers: peers.length,
 			name: this.#access.name,
 		});
+		await sending.listed;
 		const offer: Offer = {
 			...sending.ticket,
 			names: chosen.slice(0, shownNames).map(({ path }) => path.slice(0, nameLength)),

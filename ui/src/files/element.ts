@@ -8,7 +8,7 @@ import { qrCode } from "../qr.js";
 import { theme } from "../theme.js";
 import { size, timeLeft } from "./format.js";
 import { keepView } from "./keep.js";
-import { claim, forget, type Remembered, recall, remember, unfinished } from "./memory.js";
+import { claim, forget, mayRecall, type Remembered, recall, remember, unfinished } from "./memory.js";
 import { type ReceivedFile, type Receiving, type Sending, type Target, type TransferSdk, transferSdk } from "./sdk.js";
 import { styles } from "./styles.js";
 
@@ -160,8 +160,11 @@ export class MadangFiles extends LitElement {
 		this.phase = "preparing";
 		try {
 			const sdk = await this.#load();
-			const files = await nameOf(chosen.map(({ path, file }) => [path, file?.size, file?.lastModified]));
-			const former = await recall(files);
+			const path = chosen[0]?.path ?? "";
+			// For the size of each file the browser looks at the disk. The link need not wait for that, unless these files may have one.
+			const former = (await mayRecall(path))
+				? await recall(await nameOf(chosen.map(({ path, file }) => [path, file?.size ?? 0, file?.lastModified])))
+				: null;
 			const many = former?.many ?? this.many;
 			const sending = await sdk.sendFiles(chosen, {
 				...this.#access,
@@ -170,10 +173,12 @@ export class MadangFiles extends LitElement {
 			});
 			const { ticket } = sending;
 			if (!former) void claim({ ticket });
-			const path = chosen[0]?.path ?? "";
-			this.#remembering = (kept) =>
-				remember(files, { ticket, many, path, atMs: Date.now(), ...(kept ? { keep: sending.keepToken } : {}) });
-			await this.#remembering(former?.keep !== undefined);
+			const files = sending.listed.then((entries) =>
+				nameOf(entries.map(({ path, size, mtimeMs }) => [path, size, mtimeMs])),
+			);
+			this.#remembering = async (kept) =>
+				remember(await files, { ticket, many, path, atMs: Date.now(), ...(kept ? { keep: sending.keepToken } : {}) });
+			void this.#remembering(former?.keep !== undefined);
 			this.#sending = sending;
 			this.phase = "sending";
 			sending.on("changed", () => this.requestUpdate());
@@ -181,7 +186,7 @@ export class MadangFiles extends LitElement {
 				this.warned = true;
 			});
 			sending.on("ended", (error) => {
-				if (!this.#leaving && (!error || error.code === "cancelled")) void forget(files);
+				if (!this.#leaving && (!error || error.code === "cancelled")) void files.then(forget);
 				this.over = true;
 				if (error) this.#fail(error);
 				else this.#arrived(this.#t.transfer.sentTitle);
@@ -484,7 +489,7 @@ export class MadangFiles extends LitElement {
 		const title = this.over ? t.sentTitle : sending.paused ? t.paused : begun ? t.sendingTitle : t.waitingTitle;
 		return html`
 			<h1 data-testid="title">${title}</h1>
-			<p class="lead">${this.over ? t.sent : `${t.count(sending.entries.filter(({ dir }) => !dir).length, this.#size(sending.bytes))}${begun || sending.keeping?.state === "kept" ? "" : ` · ${t.waiting}`}`}</p>
+			<p class="lead">${this.over ? t.sent : `${t.count(sending.entries.filter(({ dir }) => !dir).length, sending.bytes === null ? "…" : this.#size(sending.bytes))}${begun || sending.keeping?.state === "kept" ? "" : ` · ${t.waiting}`}`}</p>
 			${
 				this.over || (begun && !this.many)
 					? nothing
@@ -521,9 +526,9 @@ export class MadangFiles extends LitElement {
 										? t.gone
 										: receiver.paused
 											? t.paused
-											: t.of(this.#size(receiver.bytes), this.#size(sending.bytes))
+											: t.of(this.#size(receiver.bytes), this.#size(sending.bytes ?? 0))
 						}</span></p>
-						${receiver.accepted ? this.#bar(receiver.done ? 1 : receiver.bytes / Math.max(1, sending.bytes)) : nothing}
+						${receiver.accepted ? this.#bar(receiver.done ? 1 : receiver.bytes / Math.max(1, sending.bytes ?? 0)) : nothing}
 					</section>
 				`,
 			)}
@@ -531,7 +536,7 @@ export class MadangFiles extends LitElement {
 			<ul class="files">
 				${sending.entries.slice(0, rows).map(
 					({ path, size: bytes, dir }, file) => html`
-						<li>${icon(dir ? "folder" : "file")}<span class="name">${path}</span><span class="size">${sending.failed.has(file) ? explain({ code: sending.failed.get(file) }, this.#language).title : dir ? "" : this.#size(bytes ?? 0)}</span></li>
+						<li>${icon(dir ? "folder" : "file")}<span class="name">${path}</span><span class="size">${sending.failed.has(file) ? explain({ code: sending.failed.get(file) }, this.#language).title : dir || bytes === null ? "" : this.#size(bytes)}</span></li>
 					`,
 				)}
 			</ul>

@@ -25,11 +25,11 @@ export function keepView(
 						? t.kept
 						: code
 							? `${explain({ code }, language).title}. ${explain({ code }, language).help}`
-							: t.keeping(size(keeping.bytes, language), size(sending.bytes, language))
+							: t.keeping(size(keeping.bytes, language), size(sending.bytes ?? 0, language))
 			}</p>
 			${
 				keeping?.state === "keeping"
-					? html`<progress max="100" .value=${(100 * keeping.bytes) / Math.max(1, sending.bytes)}></progress>`
+					? html`<progress max="100" .value=${(100 * keeping.bytes) / Math.max(1, sending.bytes ?? 0)}></progress>`
 					: nothing
 			}
 		</section>

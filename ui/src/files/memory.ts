@@ -50,6 +50,12 @@ export const forget = (files: string): Promise<void> =>
 		() => {},
 	);
 
+/** Whether something that began with this file was sent: else its whole list need not be looked at. */
+export async function mayRecall(path: string): Promise<boolean> {
+	const all: Remembered[] = await change((store) => store.getAll()).catch(() => []);
+	return all.some((former) => former.path === path);
+}
+
 /** What was sent with these files, less than a week ago and by no other page that is open. Until this page is left no other one gets it. */
 export async function recall(files: string): Promise<Remembered | null> {
 	const former: Remembered | undefined = await change((store) => store.get(files)).catch(() => undefined);
