@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
@@ -17,6 +18,17 @@ import (
 
 // depotStall is how long the server may be silent in the middle of an answer.
 const depotStall = 15 * time.Second
+
+// bulkClient is for objects, where the caller has not brought a client: over HTTP/2 all requests of an end would share one connection, and what goes up one window of 1 MiB, which on a long path is
+// soon used up.
+var bulkClient = &http.Client{Transport: bulkTransport()}
+
+func bulkTransport() *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.ForceAttemptHTTP2, t.TLSNextProto, t.TLSClientConfig = false, map[string]func(string, *tls.Conn) http.RoundTripper{}, &tls.Config{}
+	t.MaxIdleConnsPerHost = 2 * depotUploads
+	return t
+}
 
 // A depotClient asks the server about one depot. It is safe for concurrent use.
 type depotClient struct {
@@ -65,7 +77,11 @@ func (c *depotClient) ask(ctx context.Context, method, path string, body any) (*
 		req.Header.Set("Origin", c.origin)
 	}
 	req.Header.Set("Authorization", "Bearer "+c.token)
-	resp, err := c.server.HTTPClient.Do(req)
+	client := c.server.HTTPClient
+	if client == http.DefaultClient {
+		client = bulkClient
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, err
 	}

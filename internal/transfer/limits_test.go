@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -175,6 +177,26 @@ func TestAPipeInTheSourceIsAChange(t *testing.T) {
 	}
 	if _, _, err := s.read(within(t), 0, 0, make([]byte, BlockSize)); !errors.Is(err, refusal.New(refusal.SourceChanged)) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Objects for a depot do not share one connection, although the server would let them.
+func TestObjectsHaveConnectionsOfTheirOwn(t *testing.T) {
+	versions := make(chan int, 1)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { versions <- r.ProtoMajor }))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	transport := bulkTransport()
+	defer transport.CloseIdleConnections()
+	transport.TLSClientConfig.InsecureSkipVerify = true // the server is a line above
+	resp, err := (&http.Client{Transport: transport}).Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if v := <-versions; v != 1 {
+		t.Errorf("they go over HTTP/%d", v)
 	}
 }
 
