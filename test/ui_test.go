@@ -656,7 +656,10 @@ func TestPagesAreAccessible(t *testing.T) {
 			v.click("chat-toggle")
 			v.write("chat-input", "hello\n")
 			v.reads("chat-log", "hello")
+			v.await(`deepAll('[data-testid="chat-line"][data-sending]').length === 0`)
 			examine("chat")
+			v.ask(`deep(".line.mine").dataset.sending = "pending"`, nil) // as it is for as long as the server has not answered
+			examine("chat, on its way")
 			v.press("Escape")
 			v.press("p")
 			v.shows("people")

@@ -207,7 +207,7 @@ export const styles = css`
 	.line.mine { align-self: flex-end; }
 	.line.mine .by { justify-content: flex-end; }
 	.line.mine .text { background: var(--m-accent-soft); color: var(--m-accent-ink); border-radius: 16px 5px 16px 16px; }
-	.line.mine[data-sending="pending"] .text { opacity: 0.6; }
+	.line.mine[data-sending="pending"] .text { opacity: 0.8; }
 	.line .text a { color: inherit; font-weight: 500; }
 	.line .failed { display: flex; gap: 8px; justify-content: flex-end; align-items: center; font-size: 13px; color: var(--m-danger-ink); margin-top: 2px; }
 	.line .failed button { border: 0; background: none; padding: 4px 2px; font-weight: 600; text-decoration: underline; text-underline-offset: 0.2em; cursor: pointer; color: inherit; }
