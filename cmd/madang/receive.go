@@ -91,14 +91,8 @@ func (c *receiveCmd) Run(ctx context.Context, s streams) error {
 	if several > 0 {
 		err = refusal.Newf(refusal.InvalidField, "The standard output takes one file, and there are %d entries.", several).Advise("Name a folder instead of -, or choose one with --only.")
 	}
-	if errors.Is(err, refusal.New(refusal.Cancelled)) {
-		err = advised{err, "The same command goes on where this one stopped.", "같은 명령으로 멈춘 곳부터 이어서 받을 수 있습니다."}
-	}
-	if errors.Is(err, transfer.ErrNoFolder) {
-		err = advised{err, "Move that away, or receive into another folder.", "그것을 옮기거나 다른 폴더로 받으세요."}
-	}
 	if err != nil {
-		return show.failed(err)
+		return show.failed(aboutReceiving(err))
 	}
 	where := c.Dir
 	if len(result.Names) == 1 && config.Stream == nil {
@@ -108,6 +102,21 @@ func (c *receiveCmd) Run(ctx context.Context, s streams) error {
 		s.language.pick(fmt.Sprintf("Received %s, %s, verified: %s", count(result.Files, "file", "files"), bytesText(result.Bytes), printable(where)),
 			fmt.Sprintf("파일 %d개, %s를 받아 확인했어요: %s", result.Files, bytesText(result.Bytes), printable(where))))
 	return nil
+}
+
+// aboutReceiving adds what a user can do.
+func aboutReceiving(err error) error {
+	switch {
+	case errors.Is(err, refusal.New(refusal.Cancelled)):
+		return advised{err, "The same command goes on where this one stopped.", "같은 명령으로 멈춘 곳부터 이어서 받을 수 있습니다."}
+	case errors.Is(err, transfer.ErrNoFolder):
+		return advised{err, "Move that away, or receive into another folder.", "그것을 옮기거나 다른 폴더로 받으세요."}
+	case errors.Is(err, refusal.New(refusal.DiskFull)):
+		return advised{err, "Make room and run the same command again: what has arrived is kept.", "공간을 확보한 뒤 같은 명령을 다시 실행하세요. 이미 받은 부분은 남아 있습니다."}
+	case errors.Is(err, refusal.New(refusal.FolderUnwritable)):
+		return advised{err, "Choose another folder, or look at its permissions. What has arrived is kept.", "다른 폴더를 고르거나 권한을 확인하세요. 이미 받은 부분은 남아 있습니다."}
+	}
+	return err
 }
 
 // aboutCode adds what a user can do about a code that is not redeemed.

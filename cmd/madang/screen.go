@@ -266,7 +266,11 @@ func (t *transferScreen) done(object map[string]any, text string) {
 func (t *transferScreen) failed(err error) error {
 	if t.json {
 		r := refusal.From(err)
-		t.line(map[string]any{"event": "failed", "code": r.Code, "text": r.Message})
+		text := r.Message
+		if r.Code == refusal.Internal {
+			text = err.Error() // nothing is to be kept from whoever runs this program
+		}
+		t.line(map[string]any{"event": "failed", "code": r.Code, "text": text})
 	}
 	return err
 }

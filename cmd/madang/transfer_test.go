@@ -362,10 +362,15 @@ func TestSendAndReceiveSayWhatIsWrong(t *testing.T) {
 	if help := r.stdout.String(); !strings.Contains(help, transfer.PartSuffix) || !strings.Contains(help, ".journal") {
 		t.Errorf("--help does not explain what is left of a transfer: %q", help)
 	}
-	r = start(t, nil, "receive", "1-no-code", here, "--server", node, "--json")
-	r.exits(1)
-	if !strings.Contains(r.stdout.String(), `"event":"failed"`) {
-		t.Errorf("--json: got %q", r.stdout.String())
+	for code, args := range map[refusal.Code][]string{
+		refusal.CodeSpent:        {"1-no-code", here},
+		refusal.FolderUnwritable: {nobody, filepath.Join(here, "a", "folder")}, // a is a file
+	} {
+		r := start(t, nil, append([]string{"receive", "--server", node, "--json"}, args...)...)
+		r.exits(1)
+		if !strings.Contains(r.stdout.String(), `"code":"`+string(code)+`","event":"failed"`) {
+			t.Errorf("--json: got %q, want %s", r.stdout.String(), code)
+		}
 	}
 }
 

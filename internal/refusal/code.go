@@ -63,6 +63,7 @@ const (
 	Corrupt             Code = "corrupt"              // What arrived is not what was sent.
 	PathUnsafe          Code = "path_unsafe"          // A file name would lead out of the folder. Nothing was written.
 	DiskFull            Code = "disk_full"            // The disk is full. Make room and try again: what has arrived is kept.
+	FolderUnwritable    Code = "folder_unwritable"    // The receiver's folder cannot be written to.
 	CreditExceeded      Code = "credit_exceeded"      // More was asked for than the sender keeps in mind.
 	NoPath              Code = "no_path"              // No connection to the other side came about.
 	RateLimited         Code = "rate_limited"         // Too many requests.

@@ -476,11 +476,16 @@ func (d *disk) noFolder(name string) string {
 	return ""
 }
 
+// diskError says what the receiver's disk does not do. A refusal, and no error, stay what they are.
 func diskError(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return refusal.New(refusal.DiskFull).Because(err).Advise("Make room and run the same command again: what has arrived is kept.")
+	var no *refusal.Refusal
+	if err == nil || errors.As(err, &no) {
+		return err
 	}
-	return err
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return refusal.New(refusal.DiskFull).Because(err)
+	}
+	return refusal.Newf(refusal.FolderUnwritable, "The folder cannot be written to: %v.", err).Because(err)
 }
 
 // write puts a verified block at its place, and into the journal: it outlives this process from then on, and a crash of the machine once flush has returned. What such a crash has
@@ -787,9 +792,9 @@ func (d *disk) complete() error {
 		return err
 	}
 	if err := d.syncFolders(); err != nil {
-		return err
+		return diskError(err)
 	}
-	return d.root.Remove(d.name)
+	return diskError(d.root.Remove(d.name))
 }
 
 // syncFolders makes the names of files, and of the folders that they are in, survive a crash.

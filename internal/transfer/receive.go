@@ -112,7 +112,7 @@ func (r *receiver) run(ctx context.Context) (result Result, err error) {
 	r.ctx = ctx
 	if r.disk, err = openDisk(r.cfg.Dir, r.cfg.Ticket.ID, newEnd()); err != nil {
 		cancel()
-		return result, err
+		return result, diskError(err)
 	}
 	r.fetcher = newFetcher(nil)
 	r.fetcher.place = mrand.Float64()

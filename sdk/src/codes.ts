@@ -305,6 +305,11 @@ export const codes = {
 		en: "The disk is full. Make room and try again: what has arrived is kept.",
 		ko: "디스크 공간이 부족합니다. 공간을 확보한 뒤 다시 시도하세요. 이미 받은 부분은 남아 있습니다.",
 	},
+	folder_unwritable: {
+		retry: "never",
+		en: "The receiver's folder cannot be written to.",
+		ko: "받는 쪽 폴더에 쓸 수 없습니다.",
+	},
 	credit_exceeded: {
 		retry: "never",
 		en: "More was asked for than the sender keeps in mind.",

@@ -490,6 +490,10 @@ export const en = {
 			title: "There is not enough room",
 			help: "Make room on the disk or choose fewer files, then open the link again: what has arrived is kept.",
 		},
+		folder_unwritable: {
+			title: "The receiver's folder cannot be written to",
+			help: "The receiver has to choose another folder, or look at its permissions. What has arrived is kept.",
+		},
 		depot_off: { title: "This server keeps no files", help: "Keep this page open until the receiver has everything." },
 		depot_full: {
 			title: "The server has no room left: its quota for kept files is used up",
