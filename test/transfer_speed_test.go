@@ -465,7 +465,7 @@ func TestTransferOverLongPaths(t *testing.T) {
 	if err != nil {
 		t.Skip("needs iperf3")
 	}
-	const rounds = 2
+	const rounds = 3
 	for _, link := range []linkem.Config{{Delay: 50 * time.Millisecond}, {Delay: 50 * time.Millisecond, Loss: 0.001, Seed: 1}} {
 		t.Run(fmt.Sprintf("100 ms, loss %g", link.Loss), func(t *testing.T) {
 			n := newNetwork(t)

@@ -586,6 +586,8 @@ func TestPagesOfFilesAreAccessible(t *testing.T) {
 			v.check(v.Navigate(within(t, patience), node.HTTP+"/f/aaaaaaaaaaaaaaaa?lang="+look.lang+"#AAAAAAAAAAAAAAAAAAAAAA"))
 			v.await(`deep('[data-testid="page"]').dataset.phase === "opening"`)
 			examine("opening")
+			v.shows("other")
+			examine("nobody sends")
 			v.check(v.Navigate(within(t, patience), node.HTTP+"/f/bbbbbbbbbbbbbbbb?lang="+look.lang))
 			v.shows("error")
 			examine("failed")
