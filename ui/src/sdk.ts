@@ -177,7 +177,7 @@ export interface Sdk {
 	};
 	levelMeter(track: MediaStreamTrack, listener: (level: number) => void, options: { signal: AbortSignal }): unknown;
 	record(tracks: MediaStreamTrack[]): Recording;
-	snapshot(track: MediaStreamTrack): Promise<Blob>;
+	snapshot(video: HTMLVideoElement): Promise<Blob>;
 }
 
 /** The code of an error; `internal` for one that is not the SDK's. */

@@ -318,10 +318,10 @@ export class MadangCall extends LitElement implements CallView {
 
 	async saveSnapshot(): Promise<void> {
 		this.menu = null;
-		const track = (this.mainVideo?.srcObject as MediaStream | null)?.getVideoTracks()[0];
-		if (!track) return;
+		const video = this.mainVideo;
+		if (!video) return;
 		try {
-			save(await this.sdk.snapshot(track), `${this.channel}-${stamp()}.png`);
+			save(await this.sdk.snapshot(video), `${this.channel}-${stamp()}.png`);
 			this.toast(this.t.state.saved, "check");
 		} catch (error) {
 			this.#cannot(error);
