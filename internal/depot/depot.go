@@ -92,13 +92,11 @@ type depot struct {
 
 // A group is uploads that are made safe together, since that takes a while whatever their number.
 type group struct {
-	list    []Object
-	content [][]byte
-	index   []byte
-	cost    int64
-	starts  int
-	done    chan struct{}
-	err     error // once done
+	list   []Object
+	cost   int64
+	starts int
+	done   chan struct{}
+	err    error // once done
 }
 
 // New says what a depot is to be.
@@ -485,15 +483,14 @@ func (s *Service) enter(d *depot, list []Object, quota int64) (wait []*group, le
 	if lead = d.next == nil; lead {
 		d.next = &group{done: make(chan struct{})}
 	}
+	if d.coming == nil {
+		d.coming = map[uint64]*group{}
+	}
 	g := d.next
 	for _, o := range fresh {
-		g.list, g.content = append(g.list, o), append(g.content, o.Data)
-		g.index = appendRecord(g.index, o.Number, len(o.Data))
-		if d.coming == nil {
-			d.coming = map[uint64]*group{}
-		}
 		d.coming[o.Number] = g
 	}
+	g.list = append(g.list, fresh...)
 	g.cost, g.starts, d.starts = g.cost+cost, g.starts+starts, d.starts+starts
 	return append(wait, g), lead, nil
 }
@@ -509,8 +506,13 @@ func (s *Service) commit(d *depot) {
 	size, entries := d.size, int64(len(d.at))*recordSize
 	d.mu.Unlock()
 	if err == nil {
-		if err = writeSynced(s.path(d.ID, objectsFile), 0, size, g.content...); err == nil {
-			err = writeSynced(s.path(d.ID, indexFile), 0, entries, g.index)
+		var content [][]byte
+		var index []byte
+		for _, o := range g.list {
+			content, index = append(content, o.Data), appendRecord(index, o.Number, len(o.Data))
+		}
+		if err = writeSynced(s.path(d.ID, objectsFile), 0, size, content...); err == nil {
+			err = writeSynced(s.path(d.ID, indexFile), 0, entries, index)
 		}
 		if err != nil {
 			// The index first: a record must not outlive its object.

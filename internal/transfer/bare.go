@@ -21,7 +21,7 @@ type Bare struct {
 
 // NewBare makes an end, set up as that of a lane. Addresses of loopback interfaces count.
 func NewBare() (*Bare, error) {
-	cert, err := newCertificate()
+	cert, err := NewCertificate()
 	if err != nil {
 		return nil, err
 	}

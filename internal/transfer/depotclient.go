@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
@@ -25,7 +24,8 @@ var bulkClient = &http.Client{Transport: bulkTransport()}
 
 func bulkTransport() *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.ForceAttemptHTTP2, t.TLSNextProto, t.TLSClientConfig = false, map[string]func(string, *tls.Conn) http.RoundTripper{}, &tls.Config{}
+	t.Protocols = new(http.Protocols)
+	t.Protocols.SetHTTP1(true)
 	t.MaxIdleConnsPerHost = 2 * depotUploads
 	return t
 }

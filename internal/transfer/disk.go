@@ -299,7 +299,8 @@ func (d *disk) claim(i uint32, e Entry) ([]Hash, error) {
 		return nil, nil
 	}
 	f.name = o.id.Name
-	if f.entry.Size = nil; o.id.Size >= 0 { // as the journal has it: a record with another one would begin the file anew
+	f.entry.Size = nil // as the journal has it: a record with another one would begin the file anew
+	if o.id.Size >= 0 {
 		f.entry.Size = &o.id.Size
 	}
 	if !o.proven {
@@ -316,20 +317,18 @@ func (d *disk) claim(i uint32, e Entry) ([]Hash, error) {
 	_, err := d.root.Lstat(f.name + PartSuffix)
 	partial := err == nil
 	whole := !o.lost && !slices.Contains(o.hashes, Hash{}) && (e.Size == nil || len(o.hashes) == int(blocks(*e.Size)))
-	if partial || !whole {
-		d.ours[f.name] = false // what has the name came meanwhile, or was changed since
+	if whole && !partial {
+		if info, err := d.root.Lstat(f.name); err == nil && info.Mode().IsRegular() && (e.Size == nil || info.Size() == *e.Size) {
+			f.done = true
+			return o.hashes, nil
+		}
 	}
+	d.ours[f.name] = false // what has the name came meanwhile, or was changed since
 	switch {
 	case partial && whole:
 		return o.hashes, d.nameLocked(f)
 	case partial:
 		return o.hashes, nil
-	case whole:
-		if info, err := d.root.Lstat(f.name); err == nil && info.Mode().IsRegular() && (e.Size == nil || info.Size() == *e.Size) {
-			f.done = true
-			return o.hashes, nil
-		}
-		d.ours[f.name] = false
 	}
 	f.begun = false
 	return nil, nil

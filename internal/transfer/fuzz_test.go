@@ -142,7 +142,7 @@ func FuzzNativeText(f *testing.F) {
 	m := readVectors(f).MAC
 	f.Add(m.TextOffer)
 	f.Add(m.TextAnswer)
-	cert, err := newCertificate()
+	cert, err := NewCertificate()
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -189,7 +190,7 @@ func TestObjectsHaveConnectionsOfTheirOwn(t *testing.T) {
 	defer server.Close()
 	transport := bulkTransport()
 	defer transport.CloseIdleConnections()
-	transport.TLSClientConfig.InsecureSkipVerify = true // the server is a line above
+	transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // the server is a line above
 	resp, err := (&http.Client{Transport: transport}).Get(server.URL)
 	if err != nil {
 		t.Fatal(err)

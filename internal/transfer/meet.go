@@ -184,7 +184,7 @@ func meet(ctx context.Context, server Server, ticket Ticket, role string, on han
 	if err != nil {
 		return nil, err
 	}
-	cert, err := newCertificate()
+	cert, err := NewCertificate()
 	if err != nil {
 		return nil, err
 	}

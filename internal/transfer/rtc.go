@@ -31,8 +31,8 @@ const (
 	flushPatience = 2 * time.Second
 )
 
-// newCertificate makes the one that all lanes of a process show. Its serial number is random: Firefox refuses a second certificate of the same issuer and number.
-func newCertificate() (tls.Certificate, error) {
+// NewCertificate makes the one that all lanes of a process show. Its serial number is random: Firefox refuses a second certificate of the same issuer and number.
+func NewCertificate() (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, err

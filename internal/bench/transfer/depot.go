@@ -66,7 +66,7 @@ func RunDepot(ctx context.Context, c Config, server measure.Process) (*Depot, er
 	if err := os.RemoveAll(out); err != nil { // room for the next
 		return nil, err
 	}
-	up, down, err := transfer.PlainHTTPS(ctx, file, dir)
+	up, down, err := plainHTTPS(ctx, file, dir)
 	if err != nil {
 		return nil, fmt.Errorf("plain HTTPS: %w", err)
 	}

@@ -486,6 +486,7 @@ export class MadangFiles extends LitElement {
 		const t = this.#t.transfer;
 		const came = sending.receivers.filter(({ ended }) => ended === null || ended === "cancelled");
 		const begun = came.some(({ accepted }) => accepted);
+		const all = sending.bytes ?? 0;
 		const title = this.over ? t.sentTitle : sending.paused ? t.paused : begun ? t.sendingTitle : t.waitingTitle;
 		return html`
 			<h1 data-testid="title">${title}</h1>
@@ -526,9 +527,9 @@ export class MadangFiles extends LitElement {
 										? t.gone
 										: receiver.paused
 											? t.paused
-											: t.of(this.#size(receiver.bytes), this.#size(sending.bytes ?? 0))
+											: t.of(this.#size(receiver.bytes), this.#size(all))
 						}</span></p>
-						${receiver.accepted ? this.#bar(receiver.done ? 1 : receiver.bytes / Math.max(1, sending.bytes ?? 0)) : nothing}
+						${receiver.accepted ? this.#bar(receiver.done ? 1 : receiver.bytes / Math.max(1, all)) : nothing}
 					</section>
 				`,
 			)}

@@ -15,6 +15,7 @@ export function keepView(
 	const until = new Date(keeping?.untilMs ?? Date.now() + terms.hours * 3_600_000);
 	const time = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" }).format(until);
 	const code = keeping?.code;
+	const all = sending.bytes ?? 0;
 	return html`
 		<section class="keep" data-testid="keep" data-state=${keeping?.state ?? "off"}>
 			<label><input type="checkbox" data-testid="keep-switch" .checked=${keeping !== null} @change=${(e: Event) => keep((e.target as HTMLInputElement).checked)} /><span>${t.keep(time)}</span></label>
@@ -25,11 +26,11 @@ export function keepView(
 						? t.kept
 						: code
 							? `${explain({ code }, language).title}. ${explain({ code }, language).help}`
-							: t.keeping(size(keeping.bytes, language), size(sending.bytes ?? 0, language))
+							: t.keeping(size(keeping.bytes, language), size(all, language))
 			}</p>
 			${
 				keeping?.state === "keeping"
-					? html`<progress max="100" .value=${(100 * keeping.bytes) / Math.max(1, sending.bytes ?? 0)}></progress>`
+					? html`<progress max="100" .value=${(100 * keeping.bytes) / Math.max(1, all)}></progress>`
 					: nothing
 			}
 		</section>

@@ -11,11 +11,13 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/madang-rtc/madang/internal/transfer"
 )
 
-// PlainHTTPS carries a file to a folder and back as any web server would: one request each way, TLS, and on the disk at the end. For judging what depots do with the same bytes.
-func PlainHTTPS(ctx context.Context, file, dir string) (up, down time.Duration, err error) {
-	cert, err := newCertificate()
+// plainHTTPS carries a file to a folder and back as any web server would: one request each way, TLS, and on the disk at the end. For judging what depots do with the same bytes.
+func plainHTTPS(ctx context.Context, file, dir string) (up, down time.Duration, err error) {
+	cert, err := transfer.NewCertificate()
 	if err != nil {
 		return 0, 0, err
 	}
