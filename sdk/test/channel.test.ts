@@ -3,28 +3,17 @@ import { type Channel, join } from "../src/channel.js";
 import type { FramedLink } from "../src/framed.js";
 import { Peer, type PeerHost } from "../src/peer.js";
 import type { SignalData } from "../src/wire.js";
-import { Server } from "./server.js";
-import { install, Network, on } from "./webrtc.js";
+import { closePage, openPage } from "./page.js";
+import type { Server } from "./server.js";
 
 let server: Server;
 let page: EventTarget;
 
 beforeEach(() => {
-	vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval", "performance", "Date"] });
-	install();
-	on(new Network());
-	server = new Server();
-	server.install();
-	page = new EventTarget();
-	vi.stubGlobal("window", page);
-	vi.stubGlobal("navigator", {});
-	vi.stubGlobal("document", Object.assign(new EventTarget(), { visibilityState: "visible" }));
+	({ server, window: page } = openPage());
 });
 
-afterEach(() => {
-	vi.useRealTimers();
-	vi.unstubAllGlobals();
-});
+afterEach(closePage);
 
 async function joined(): Promise<Channel> {
 	const joining = join({ channel: "demo", server: "http://test.invalid/" });

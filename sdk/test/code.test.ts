@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { CodeDesk, type CodeEnd } from "../src/transfer/code.js";
 import { type Code, CodeExchange, type CodeMessage, parseCode } from "../src/transfer/secret.js";
-import { Server } from "./server.js";
-import { install, Network, on } from "./webrtc.js";
+import { closePage, openPage } from "./page.js";
+import type { Server } from "./server.js";
 
 // The sender's side of a code, in a channel of the signaling server: docs/transfer.md §2.
 
@@ -11,21 +11,11 @@ const ticket = { id: "a".repeat(16), secret: "AAAAAAAAAAAAAAAAAAAAAA" };
 const ends: CodeEnd[] = [];
 
 beforeEach(() => {
-	vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval", "performance", "Date"] });
-	install();
-	on(new Network());
-	server = new Server();
-	server.install();
-	vi.stubGlobal("window", new EventTarget());
-	vi.stubGlobal("navigator", {});
-	vi.stubGlobal("document", Object.assign(new EventTarget(), { visibilityState: "visible" }));
+	({ server } = openPage());
 	ends.length = 0;
 });
 
-afterEach(() => {
-	vi.useRealTimers();
-	vi.unstubAllGlobals();
-});
+afterEach(closePage);
 
 async function open(once: boolean): Promise<Code> {
 	const opening = CodeDesk.open({ server: "http://test.invalid/" }, ticket, once, (end) => ends.push(end));
