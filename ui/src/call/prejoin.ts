@@ -1,7 +1,7 @@
 import { html, nothing, type TemplateResult } from "lit";
 import { explain } from "../i18n/index.js";
 import { icon, mark } from "../icons.js";
-import { streamOf } from "./stage.js";
+import { sourceOf } from "./stage.js";
 import type { CallView } from "./view.js";
 
 export const meter = (call: CallView): TemplateResult =>
@@ -93,7 +93,7 @@ function preview(call: CallView): TemplateResult {
 	return html`
 		${
 			cameraOn && media?.camera
-				? html`<video data-testid="preview" aria-hidden="true" autoplay playsinline muted .muted=${true} .srcObject=${streamOf(media.camera)}></video>`
+				? html`<video data-testid="preview" aria-hidden="true" autoplay playsinline muted .muted=${true} .srcObject=${sourceOf(media.camera)}></video>`
 				: html`
 						${lattice()}
 						<div class="nopic" data-testid="device-state" data-code=${trouble ?? nothing}>

@@ -1,4 +1,5 @@
 import { html, nothing, type TemplateResult } from "lit";
+import { live } from "lit/directives/live.js";
 import { repeat } from "lit/directives/repeat.js";
 import { icon, mark, signalIcon } from "../icons.js";
 import type { TileInfo } from "../layout.js";
@@ -10,8 +11,13 @@ import type { CallView } from "./view.js";
 
 const streams = new WeakMap<MediaStreamTrack, MediaStream>();
 
-/** One stream for a track, always the same, so that a video element is not given a new source at each drawing. */
-export function streamOf(track: MediaStreamTrack): MediaStream {
+/**
+ * What shows or plays a track. It is always the same stream, and an element that has it already is left alone: one that is given its source again begins
+ * anew, and Lit sets objects at each drawing.
+ */
+export const sourceOf = (track: MediaStreamTrack) => live(streamOf(track));
+
+function streamOf(track: MediaStreamTrack): MediaStream {
 	let stream = streams.get(track);
 	if (!stream) {
 		stream = new MediaStream([track]);
@@ -135,7 +141,7 @@ function tileView(call: CallView, tile: Tile): TemplateResult {
 								playsinline
 								muted
 								.muted=${true}
-								.srcObject=${streamOf(tile.track)}
+								.srcObject=${sourceOf(tile.track)}
 								@resize=${call.onVideoSize}
 								@loadedmetadata=${call.onVideoSize}
 							></video>`
@@ -259,7 +265,7 @@ export function sound(call: CallView): TemplateResult {
 		${repeat(
 			tracks,
 			({ track }) => track.id,
-			({ peer, track }) => html`<audio data-peer=${peer.id} autoplay .srcObject=${streamOf(track)}></audio>`,
+			({ peer, track }) => html`<audio data-peer=${peer.id} autoplay .srcObject=${sourceOf(track)}></audio>`,
 		)}
 	</div>`;
 }
